@@ -1,0 +1,77 @@
+"""Who is meant: finds a person in an address book by name, e-mail address or number, in any usual spelling.
+
+In: a name as said by the user and the contacts. Out: a Recipient. Guesses nobody: an unknown name stays unknown.
+Also the sample contacts of a new phone; their addresses and numbers are of the kinds reserved for examples.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from octopus.core import Channel
+from octopus.device import Contact, Recipient
+
+OWNER = Contact("Me", "me@example.com", "+1 202 555 0100")
+
+SAMPLES = (
+    Contact("Mom", "mom@example.com", "+1 202 555 0143", ("mum", "mama", "mommy", "mother", "妈妈", "妈", "老妈")),
+    Contact("Dad", "dad@example.com", "+1 202 555 0144", ("daddy", "papa", "father", "爸爸", "爸", "老爸")),
+    Contact("Grandma", "grandma@example.com", "+1 202 555 0145", ("gran", "granny", "nan", "nana", "奶奶", "外婆")),
+    Contact("Boss", "boss@work.example", "+1 202 555 0146", ("the boss", "老板")),
+    Contact("Ana", "ana@example.org", "+1 202 555 0147", ("安娜",)),
+    Contact("Alex Kim", "alex.kim@example.org", "+1 202 555 0148", ("Alex",)),
+    Contact("Priya Shah", "priya.shah@work.example", "+1 202 555 0149", ("Priya",)),
+    Contact("陈思远", "chen.siyuan@example.org", "+1 202 555 0150", ("思远", "Chen Siyuan")),
+    Contact("王经理", "wang@work.example", "+1 202 555 0151", ("Manager Wang",)),
+    Contact("Landlord", "landlord@example.net", "+1 202 555 0152", ("the landlord", "房东")),
+    Contact("Roommate", "roommate@example.net", "+1 202 555 0153", ("flatmate", "室友")),
+)
+
+_EMAIL = re.compile(r"[^@\s<>(),;:\"]+@[^@\s<>(),;:\"]+\.[^@\s<>(),;:\".]+")
+_NUMBER = re.compile(r"\+?[0-9()][0-9\s().-]*")
+_MINE = re.compile(r"(my\s+|我的|我)(?=\S)")
+
+
+def resolve(given: str, channel: Channel, contacts: Sequence[Contact]) -> Recipient:
+    """The contact with this name or address, else the address itself, else nobody."""
+    plain = unicodedata.normalize("NFKC", given).strip()
+    for contact in contacts:
+        if _matches(plain, contact):
+            literal = _is_address(plain, channel)
+            return Recipient(given, contact, plain if literal else getattr(contact, channel) or None)
+    # An address of the other kind is kept too: a text to an e-mail address is still better than to nobody.
+    return Recipient(given, None, plain if is_email(plain) or is_number(plain) else None)
+
+
+def is_email(text: str) -> bool:
+    """Whether the text has the form of one e-mail address."""
+    return _EMAIL.fullmatch(text) is not None
+
+
+def is_number(text: str) -> bool:
+    """Whether the text has the form of a telephone number: 3 to 15 digits."""
+    return _NUMBER.fullmatch(text) is not None and 3 <= len(_digits(text)) <= 15
+
+
+def _is_address(plain: str, channel: Channel) -> bool:
+    return is_email(plain) if channel == "email" else is_number(plain)
+
+
+def _matches(plain: str, contact: Contact) -> bool:
+    if is_email(plain):
+        return plain.casefold() == contact.email.casefold()
+    if is_number(plain):
+        return _digits(plain) == _digits(contact.number)
+    said = _key(plain)
+    names = {_key(name) for name in (contact.name, *contact.also)}
+    return said in names or _MINE.sub("", said, count=1) in names
+
+
+def _key(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _digits(text: str) -> str:
+    return "".join(character for character in text if character in "0123456789")

@@ -1,0 +1,154 @@
+"""The whole flow: a sentence and a photo go in, a phone call that was carried out comes out.
+
+    text, photo --plan--> the calls the model chose --run--> what the phone did
+
+`plan` understands and touches nothing; `run` asks for consent and acts. The agent knows neither tokens nor graphs
+(decode.py and a backend do), nor how a function does its work (functions/ and a phone do).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from octopus import decode
+from octopus.core import Outcome, Plan, Query, Result
+from octopus.device import Device
+from octopus.hub import find_model, open_backend
+from octopus.image import load_photo, to_jpeg
+from octopus.policy import decide
+from octopus.registry import Registry
+from octopus.runtime import Backend
+from octopus.settings import read_settings
+from octopus.text import clean_text
+from octopus.tokens import Tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    Photo: TypeAlias = str | Path | bytes | Image.Image | np.ndarray[Any, Any]
+
+Confirm: TypeAlias = Callable[[str], bool]
+
+
+class Agent:
+    """A model, the functions it may call and the phone they act on, loaded once and used for many requests."""
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        registry: Registry | None = None,
+        phone: Device | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            model: Name of a packaged model or a model folder; default: OCTOPUS_MODEL, else "nano".
+            registry: The functions; default: the eleven that come with octopus.
+            phone: The device they act on; default: the simulated phone of this user.
+            backend: Runs the model instead of the folder's own graphs (whose hashes are then not checked).
+
+        Raises:
+            ModelError: The folder is missing, damaged, or made for other functions.
+        """
+        settings = read_settings()
+        folder = find_model(model or settings.model)
+        self.registry = Registry.default() if registry is None else registry
+        self.tokens = Tokens.load(folder)
+        self.tokens.manifest.check_functions(self.registry)
+        if backend is None:
+            self.tokens.manifest.check_files(folder)
+            backend = open_backend(folder, settings.threads)
+        self.backend = backend
+        self._phone = phone
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.tokens.manifest.name
+
+    @property
+    def phone(self) -> Device:
+        """The device the functions act on; the simulated one is opened on first use."""
+        if self._phone is None:
+            from octopus.functions.devices.memory import MemoryPhone
+
+            self._phone = MemoryPhone()
+        return self._phone
+
+    def call(
+        self,
+        text: str,
+        image: Photo | None = None,
+        dry_run: bool = False,
+        confirm: Confirm | None = None,
+        yes: bool = False,
+    ) -> Result:
+        """Understand a request and carry it out: `plan`, then `run`."""
+        return self.run(self.plan(text, image), dry_run=dry_run, confirm=confirm, yes=yes)
+
+    def plan(self, text: str, image: Photo | None = None) -> Plan:
+        """What the request asks for. Nothing is executed.
+
+        Args:
+            text: What the user says, in English or Chinese; at most 4,000 characters.
+            image: A path, http(s) URL, encoded bytes, PIL image or `[H, W, 3]` array.
+
+        Raises:
+            TextError: The text is empty or too long.
+            ImageError: The picture cannot be read.
+        """
+        started = perf_counter()
+        query = Query(clean_text(text), None if image is None else load_photo(image))
+        plan = decode.plan(query, self.backend, self.tokens, self.registry)
+        total = 1000 * (perf_counter() - started)
+        return replace(plan, query=query, timings=replace(plan.timings, total=total))
+
+    def answer(self, plan: Plan, text: str) -> Plan:
+        """The plan with its question answered: `text` becomes the missing argument. Another one may be missing then.
+
+        Raises:
+            TextError: The answer is empty or too long.
+            FunctionError: The answer does not fit the argument.
+        """
+        calls = list(plan.calls)
+        place = next(n for n, call in enumerate(calls) if call.missing)
+        name, *missing = calls[place].missing
+        arguments = {**calls[place].arguments, name: clean_text(text)}
+        if not missing:
+            arguments = self.registry.validate(calls[place].name, arguments)
+        calls[place] = replace(calls[place], arguments=arguments, missing=tuple(missing))
+        asking = next((call for call in calls if call.missing), None)
+        words = plan.query.text if plan.query else text
+        question = None if asking is None else self.registry[asking.name].ask(asking.missing[0], words)
+        return replace(plan, calls=tuple(calls), question=question)
+
+    def run(self, plan: Plan, dry_run: bool = False, confirm: Confirm | None = None, yes: bool = False) -> Result:
+        """Carry a plan out, all of it or, when consent to a part of it is missing, none of it.
+
+        Args:
+            plan: What `plan` returned.
+            dry_run: Only tell what would be done.
+            confirm: Asks the user a question before anything is sent, bought or published; None: nobody is there.
+            yes: The user agreed beforehand.
+        """
+        outcomes: tuple[Outcome, ...] = ()
+        if plan.calls and plan.question is None:
+            photo = plan.query.photo if plan.query else None
+            self.phone.photo = None if photo is None else to_jpeg(photo)
+            try:
+                decision = decide(
+                    plan.calls, self.registry, yes=yes, dry_run=dry_run, confirm=confirm, phone=self.phone
+                )
+                outcomes = decision.outcomes
+                if decision.execute:
+                    outcomes = tuple(self.registry.execute(call, self.phone) for call in plan.calls)
+            finally:
+                self.phone.photo = None
+        executed = any(outcome.status == "done" for outcome in outcomes)
+        return Result(plan.calls, plan.refused, plan.question, executed, outcomes, plan.timings, self.model)

@@ -1,0 +1,90 @@
+"""A conversation with the phone: one request a line, a photo for the next request, an answer to a question.
+
+In: lines of text. Out: lines on stdout. An error ends a request, never the conversation. Understanding and acting are
+the agent's; this file only remembers the photo and the question that is open.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+import click
+
+from octopus import presentation
+from octopus.agent import Agent
+from octopus.core import Plan
+from octopus.errors import OctopusError, UsageError
+
+HELP = """\
+Say what to do, in English or Chinese: text this to mom · 买两盒牛奶
+/image PATH  send a photo along with the next request (path or URL)
+/image       take the photo back
+/phone       what has happened on the phone
+/help        this text
+an empty line drops a question that was asked
+/quit        leave (so does Ctrl-D)"""
+
+
+class Chat:
+    """One conversation."""
+
+    def __init__(self, agent: Agent, yes: bool = False, confirm: Callable[[str], bool] | None = None) -> None:
+        self._agent = agent
+        self._yes = yes
+        self._confirm = confirm
+        self._photo: str | None = None
+        self._open: Plan | None = None  # waits for the answer to its question
+
+    def run(self, lines: TextIO) -> None:
+        """Answer every line until /quit or the end."""
+        if lines.isatty():
+            click.echo("octopus: /help says what can be typed", err=True)
+        while True:
+            if lines.isatty():
+                click.echo("📷 > " if self._photo else "> ", nl=False, err=True)
+            line = lines.readline()
+            if not line or line.strip() in ("/quit", "/exit"):
+                return
+            self.hear(line.strip())
+            sys.stdout.flush()
+
+    def hear(self, line: str) -> None:
+        """Answer one line; an error is told, not raised. An empty line drops the question that is open."""
+        try:
+            if line.startswith("/"):
+                self._command(*line.split(maxsplit=1))
+            elif line:
+                self._request(line)
+            elif self._open:
+                self._open = None
+                click.echo("octopus: never mind, then", err=True)
+        except OctopusError as error:
+            click.echo(f"octopus: {error}", err=True)
+
+    def _command(self, command: str, argument: str = "") -> None:
+        if command == "/image":
+            self._photo = argument.strip("'\"") or None
+        elif command == "/phone":
+            dump = getattr(self._agent.phone, "dump", None)
+            if dump is None:
+                raise UsageError("this phone cannot be shown")
+            for line in presentation.phone_lines(dump()):
+                click.echo(line)
+        elif command == "/help":
+            click.echo(HELP)
+        else:
+            raise UsageError(f"there is no {command}", "/help lists what there is")
+
+    def _request(self, text: str) -> None:
+        photo, self._photo = self._photo, None
+        waiting, self._open = self._open, None
+        if waiting is None or photo is not None:  # a new photo makes it a new request
+            plan = self._agent.plan(text, photo)
+        else:
+            plan = self._agent.answer(waiting, text)
+        self._open = plan if plan.question else None
+        result = self._agent.run(plan, confirm=self._confirm, yes=self._yes)
+        for line in presentation.result_lines(result):
+            click.echo(line)

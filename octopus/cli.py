@@ -1,0 +1,292 @@
+"""The command `octopus`. stdout is data, stderr is talk, and the exit code says how it ended.
+
+In: arguments, stdin, the environment. Out: text, or one JSON object with --json. Errors are raised elsewhere and
+printed only here, each as one line. How things look is presentation.py; this file only wires.
+
+Exit codes: 0 done, 1 error, 2 usage, 3 no function fits, 4 declined, 5 function failed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from octopus import __version__, presentation
+from octopus.core import Result
+from octopus.errors import ModelError, OctopusError, TextError, UsageError
+from octopus.settings import read_settings
+
+if TYPE_CHECKING:
+    from octopus.agent import Agent
+    from octopus.registry import Registry
+
+DONE, ERROR, USAGE, NOTHING_FITS, DECLINED, FAILED = range(6)
+INTERRUPTED = 130
+LARGEST_INPUT = 64 << 20  # bytes of a photo or text read from stdin
+
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_functions_option = click.option(
+    "--functions", "functions_file", metavar="FILE.py", help="Add the functions declared in this file, or replace."
+)
+_model_option = click.option("--model", metavar="DIR", help="Model folder, or name of a packaged model.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Prints every error as one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows "?", and the command goes on
+    try:
+        code = octopus.main(arguments, prog_name="octopus", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else DONE
+    except click.ClickException as error:
+        return _complain(error.format_message(), "octopus --help", USAGE)
+    except OctopusError as error:
+        return _complain(error.message, error.hint, error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _complain("interrupted", "", INTERRUPTED)
+    except BrokenPipeError:  # the reader went away, as in `octopus functions | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+    except Exception as error:
+        if os.environ.get("OCTOPUS_DEBUG"):
+            raise
+        return _complain(f"unexpected {type(error).__name__}: {error}", "OCTOPUS_DEBUG=1 shows where", ERROR)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.version_option(__version__, prog_name="octopus")
+@click.pass_context
+def octopus(context: click.Context) -> int | None:
+    """A photo and a sentence become a phone call that is carried out."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        return USAGE
+    return None
+
+
+@octopus.command()
+@click.argument("text", nargs=-1)
+@click.option("--image", metavar="PATH|URL|-", help='A photo; "-" reads it from stdin.')
+@_json_option
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before sending, buying or publishing.")
+@_functions_option
+@_model_option
+def run(
+    text: tuple[str, ...],
+    image: str | None,
+    as_json: bool,
+    dry_run: bool,
+    yes: bool,
+    functions_file: str | None,
+    model: str | None,
+) -> int:
+    """Carry out TEXT (or stdin), with a photo if there is one.
+
+    Without a terminal nobody can be asked, so sending, buying and publishing need --yes.
+    """
+    request = _request(text, image)
+    photo = _read_stdin("the photo") if image == "-" else image
+    agent = _agent(model, functions_file)
+    result = agent.call(request, photo, dry_run=dry_run, confirm=_confirm(), yes=yes)
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        _print(presentation.result_lines(result))
+        click.echo(presentation.timing_line(result), err=True)
+    return exit_code(result)
+
+
+@octopus.command()
+@_json_option
+@_functions_option
+@_model_option
+def functions(as_json: bool, functions_file: str | None, model: str | None) -> None:
+    """List the functions with their tokens, arguments and effects."""
+    registry, tokens = _registry(functions_file), _function_tokens(model)
+    if as_json:
+        rows = [
+            {
+                "name": function.name,
+                "token": tokens.get(function.name),
+                "effect": function.effect.value,
+                "description": function.description,
+                "parameters": registry.schema(function.name),
+            }
+            for function in registry.values()
+        ]
+        _print_json({"functions": rows})
+    else:
+        _print(presentation.function_lines(registry.values(), tokens))
+
+
+@octopus.command()
+@_json_option
+def phone(as_json: bool) -> None:
+    """Show what has happened on the simulated phone."""
+    from octopus.functions.devices.memory import MemoryPhone
+
+    state = MemoryPhone().dump()
+    if as_json:
+        _print_json(state)
+    else:
+        _print(presentation.phone_lines(state))
+
+
+@octopus.command()
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before sending, buying or publishing.")
+@_functions_option
+@_model_option
+def chat(yes: bool, functions_file: str | None, model: str | None) -> None:
+    """Talk with the phone, one request a line.
+
+    /help says what else can be typed: a photo, the state of the phone.
+    """
+    from octopus.chat import Chat
+
+    Chat(_agent(model, functions_file), yes=yes, confirm=_confirm()).run(sys.stdin)
+
+
+@octopus.command()
+@_json_option
+@_model_option
+def doctor(as_json: bool, model: str | None) -> int:
+    """Check the installation and say what is wrong.
+
+    Versions, model, phone, and one request that is understood but not carried out.
+    """
+    from octopus.doctor import examine
+
+    checks = list(examine(model))
+    if as_json:
+        _print_json({"ok": all(check.ok for check in checks), "checks": [vars(check) for check in checks]})
+    else:
+        _print(presentation.check_lines((check.name, check.ok, check.detail, check.hint) for check in checks))
+    return DONE if all(check.ok for check in checks) else ERROR
+
+
+@octopus.command("eval", context_settings=_PASSED_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def evaluate(arguments: tuple[str, ...]) -> int:
+    """Score a model on the development set."""
+    return _pass_on("octopus.training.evaluate", arguments)
+
+
+@octopus.command(context_settings=_PASSED_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def train(arguments: tuple[str, ...]) -> int:
+    """Run one training stage, or go on where it was stopped."""
+    return _pass_on("octopus.training.train", arguments)
+
+
+@octopus.group()
+def data() -> None:
+    """Work with training data: data build."""
+
+
+@data.command(context_settings=_PASSED_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def build(arguments: tuple[str, ...]) -> int:
+    """Make the training and development sets from a data folder."""
+    return _pass_on("octopus.training.build", arguments)
+
+
+def exit_code(result: Result) -> int:
+    """What the result means to a script. A question back counts as usage: something is missing in the request."""
+    statuses = {outcome.status for outcome in result.results}
+    if result.refused:
+        return NOTHING_FITS
+    if result.question:
+        return USAGE
+    return FAILED if "failed" in statuses else DECLINED if "declined" in statuses else DONE
+
+
+def _request(words: tuple[str, ...], image: str | None) -> str:
+    """The sentence from the command line, or from stdin when there is none (or it is "-")."""
+    if words and words != ("-",):
+        return " ".join(words)
+    if image == "-":
+        raise UsageError("text and photo cannot both come from stdin", "give the text as an argument")
+    if sys.stdin.isatty():
+        raise TextError("the text is empty", "say what to do, for example: octopus run text this to mom")
+    try:
+        return _read_stdin("the text").decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise TextError("the text on stdin is not UTF-8", "convert it, for example with iconv") from None
+
+
+def _read_stdin(what: str) -> bytes:
+    content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    if len(content) > LARGEST_INPUT:
+        raise UsageError(f"{what} on stdin is larger than {LARGEST_INPUT >> 20} MB")
+    return content
+
+
+def _agent(model: str | None, functions_file: str | None) -> Agent:
+    from octopus.agent import Agent
+
+    return Agent(model, registry=_registry(functions_file))
+
+
+def _registry(functions_file: str | None) -> Registry:
+    from octopus.registry import Registry
+
+    registry = Registry.default()
+    return registry if functions_file is None else registry | Registry.from_file(functions_file)
+
+
+def _function_tokens(model: str | None) -> dict[str, str]:
+    """Token of each function the model was trained for; none when the default model is not there to ask."""
+    from octopus.hub import find_model
+    from octopus.manifest import Manifest
+
+    try:
+        manifest = Manifest.load(find_model(model or read_settings().model))
+    except ModelError:
+        if model is not None:
+            raise
+        return {}
+    return {entry.name: entry.token for entry in manifest.functions}
+
+
+def _confirm() -> Callable[[str], bool] | None:
+    """Asks on the terminal; None, which means no, when nobody sits there."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return lambda question: click.confirm(question, default=False, err=True)
+
+
+def _pass_on(module: str, arguments: tuple[str, ...]) -> int:
+    """Hand the rest of the command line to a module of octopus.training: `main(arguments) -> exit code`."""
+    try:
+        entry = import_module(module).main
+    except ModuleNotFoundError as error:
+        hint = 'pip install "octopus-edge[train]"'
+        raise OctopusError(f"this command needs {error.name}, which is not installed", hint) from error
+    return int(entry(list(arguments)) or DONE)
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _print_json(value: Any) -> None:
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    click.echo(json.dumps(value, ensure_ascii=not utf8))
+
+
+def _complain(message: str, hint: str, code: int) -> int:
+    line = f"octopus: {message} ({hint})" if hint else f"octopus: {message}"
+    click.echo(" ".join(line.split()), err=True)
+    return code

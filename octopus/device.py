@@ -1,0 +1,86 @@
+"""What a phone can do, as seen by the functions: the one seam between functions and devices.
+
+In: the arguments of a call. Out: an entry, a plain mapping of what was recorded (arguments as given, contact, time).
+A device knows nothing of models, tokens or consent. `MemoryPhone` in octopus.functions.devices is the simulated one;
+a real one (SMTP, Android, webhook) is one more file there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from octopus.core import Channel
+
+Entry = Mapping[str, Any]
+"""What a device recorded: JSON values only."""
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A person in the phone's address book."""
+
+    name: str
+    email: str = ""
+    number: str = ""
+    also: tuple[str, ...] = ()  # other names for the same person: "mum", "妈妈"
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """A person named in a request, as far as the phone can tell who is meant."""
+
+    given: str  # as the user said it
+    contact: Contact | None = None  # None: not in the address book
+    address: str | None = None  # where it would go; None: nowhere
+
+    def __str__(self) -> str:
+        """`Mom (+1 202 555 0143)`, a bare address, or the name as given."""
+        if self.contact is None:
+            return self.address or f"{self.given} (not in contacts)"
+        return f"{self.contact.name} ({self.address or 'no address'})"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a function reports back: one line for people, data for programs."""
+
+    summary: str
+    data: Entry = field(default_factory=dict)
+
+
+class Device(Protocol):
+    """The verbs of a phone. Functions get one as their first parameter, `phone`."""
+
+    @property
+    def photo(self) -> bytes | None:
+        """The photo of the request being carried out, as JPEG; None without one."""
+
+    @photo.setter
+    def photo(self, jpeg: bytes | None) -> None: ...
+
+    def resolve(self, given: str, channel: Channel) -> Recipient:
+        """Who is meant by a name, e-mail address or number; changes nothing."""
+
+    def underway(self, function: str, arguments: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Surrounds one call: whatever is not left normally stays behind as unfinished."""
+
+    def send_text(self, to: str, message: str) -> Entry:
+        """Send a text message, with the photo if there is one."""
+
+    def send_email(self, to: str, subject: str, body: str) -> Entry:
+        """Send an e-mail, with the photo attached if there is one."""
+
+    def add_to_basket(self, item: str, quantity: int) -> Entry:
+        """Put something into the grocery basket."""
+
+    def order(self, shop: str, arguments: Mapping[str, Any]) -> Entry:
+        """Order at a shop ("amazon", "doordash") and pay."""
+
+    def publish(self, item: str, location: str) -> Entry:
+        """Put a notice on the lost-and-found board, with the photo if there is one."""
+
+    def search(self, topic: str, arguments: Mapping[str, Any]) -> Entry:
+        """Look something up; `topic` says where ("google", "recycling")."""

@@ -1,0 +1,78 @@
+"""From a model's name to its folder, and from a folder to what runs it.
+
+In: a name ("nano") or a path. Out: an existing folder with a manifest.json, or a loaded backend. It knows where models
+lie and which runtime fits which files; what the files mean is the business of the manifest and of the backends.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from octopus.errors import ModelError
+from octopus.runtime import Backend
+
+MODELS = Path(__file__).resolve().parent / "models"
+MANIFEST = "manifest.json"
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder of a packaged model or of a model on disk.
+
+    A bare name of a packaged model means that one, even when a folder of this name is in the current directory:
+    write `./nano` for the folder.
+
+    Raises:
+        ModelError: There is no such folder, or it holds no model.
+    """
+    packaged = packaged_models()
+    if isinstance(model, str) and model in packaged:
+        return MODELS / model
+    folder = Path(model)
+    if _holds_model(folder):
+        return folder
+    names = ", ".join(packaged) or "none in this installation"
+    hint = f"give a folder with a {MANIFEST}, or the name of a packaged model: {names}"
+    shown = str(model)[:200]
+    if _is(folder, "file"):
+        raise ModelError(f"{shown!r} is a file, not a model folder", hint)
+    if _is(folder, "dir"):
+        raise ModelError(f"the folder {shown!r} holds no model", hint)
+    raise ModelError(f"the model folder {shown!r} is missing", hint)
+
+
+def packaged_models() -> tuple[str, ...]:
+    """Names of the models that are shipped with the package."""
+    if not MODELS.is_dir():
+        return ()
+    return tuple(sorted(folder.name for folder in MODELS.iterdir() if _holds_model(folder)))
+
+
+def open_backend(folder: Path, threads: int | None = None) -> Backend:
+    """The runtime that fits the files of a model folder: ONNX graphs first, else a PyTorch checkpoint.
+
+    Raises:
+        ModelError: Neither is there, or PyTorch is needed and not installed.
+    """
+    if any(folder.glob("*.onnx")):
+        from octopus.runtime.onnx import OnnxBackend
+
+        return OnnxBackend(folder, threads=threads)
+    if any(folder.glob("*.safetensors")):
+        try:
+            from octopus.runtime.torch import TorchBackend
+        except ModuleNotFoundError as error:
+            hint = 'pip install "octopus-edge[train]", or export the model to ONNX'
+            raise ModelError(f"{folder} is a PyTorch checkpoint and {error.name} is not installed", hint) from error
+        return TorchBackend(folder)
+    raise ModelError(f"{folder} holds no weights", "a model has *.onnx or *.safetensors files; install it again")
+
+
+def _holds_model(folder: Path) -> bool:
+    return _is(folder / MANIFEST, "file")
+
+
+def _is(path: Path, kind: str) -> bool:
+    try:
+        return path.is_file() if kind == "file" else path.is_dir()
+    except (OSError, ValueError):  # an over-long or otherwise impossible path
+        return False

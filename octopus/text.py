@@ -1,0 +1,33 @@
+"""What a person typed or dictated becomes one clean line of text, or a clear TextError.
+
+It knows nothing of tokens: `<nexa_3>` typed by a user is text like any other.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from octopus.errors import TextError
+
+LONGEST_TEXT = 4000
+"""Characters."""
+
+_REORDERING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # make text look other than it reads
+
+
+def clean_text(text: str) -> str:
+    """The request without control characters and marks that reorder text; line breaks become spaces.
+
+    Raises:
+        TextError: Nothing is left, or it is longer than 4,000 characters.
+    """
+    if not isinstance(text, str):
+        raise TextError(f"the text is of type {type(text).__name__}", "give a str")
+    if len(text) > LONGEST_TEXT:
+        raise TextError(f"the text has {len(text):,} characters", f"use at most {LONGEST_TEXT:,}")
+    spaced = " ".join(text.split())
+    kept = (c for c in spaced if unicodedata.category(c) not in ("Cc", "Cs") and c not in _REORDERING)
+    cleaned = "".join(kept).strip()
+    if not any(c.isprintable() and not c.isspace() for c in cleaned):
+        raise TextError("the text is empty", "say what to do, for example: text this to mom")
+    return cleaned

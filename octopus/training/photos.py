@@ -1,0 +1,153 @@
+"""Labelled photos, packed once and kept in memory: parquet files and a label table in, one array and its columns out.
+
+`pack` writes `photos.npy` (uint8 `[N, size, size, 3]`, every picture squashed to a square) and `photos.json`.
+Photos of the training split that look like a held-out one (difference hash) are left out, because several of the
+sets share pictures. Knows nothing about models or requests.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from octopus.errors import OctopusError
+
+REPEATS = {"waste9_new": 5, "houses": 4, "ikea": 3, "grocery": 3, "cat_breeds": 3, "dog_breeds": 3, "fashion": 2}
+"""How often a photo of a small set is seen for one of the large sets (tiny, mini, food101)."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What is known of one kind of photo. `functions` are the phone functions it fits."""
+
+    source: str
+    name_en: str
+    name_zh: str
+    functions: tuple[str, ...]
+    material: str
+    room: str
+    animal: str
+    broader_en: str = ""
+    broader_zh: str = ""
+    group: str = ""
+
+
+def read_labels(path: Path) -> dict[tuple[str, str], Label]:
+    """`labels.tsv` by (source, label key)."""
+    if not path.exists():
+        raise OctopusError(f"{path} is missing", "point --data to the folder that holds images/ and labels.tsv")
+    labels = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            labels[row["source"], row["label_key"]] = Label(
+                row["source"],
+                row["name_en"],
+                row["name_zh"],
+                tuple(filter(None, row["functions"].split(","))),
+                row["material"],
+                row["room"],
+                row["animal"],
+                row.get("broader_en") or row["name_en"],
+                row.get("broader_zh") or row["name_zh"],
+                row.get("group") or "other",
+            )
+    return labels
+
+
+def difference_hash(gray: NDArray[np.float32]) -> int:
+    """64-bit difference hash of a gray `[8, 9]` thumbnail."""
+    bits = (gray[:, 1:] > gray[:, :-1]).flatten()
+    return int(np.packbits(bits).view(">u8")[0])
+
+
+def pack(images: Path, labels_file: Path, out: Path, size: int, progress: bool = True) -> None:
+    """Decode every photo of `images/*.parquet` into one array (about 5 GB at 96 px)."""
+    from pyarrow import parquet
+
+    labels = read_labels(labels_file)
+    files = sorted(images.glob("*.parquet"))
+    total = sum(parquet.read_metadata(file).num_rows for file in files)
+    out.mkdir(parents=True, exist_ok=True)
+    pixels = np.lib.format.open_memmap(
+        str(out / "photos.tmp.npy"), mode="w+", dtype=np.uint8, shape=(total, size, size, 3)
+    )
+    keys: list[tuple[str, str]] = []
+    splits: list[str] = []
+    hashes: list[int] = []
+    bar = tqdm(total=total, desc="photos", disable=not progress)
+    for file in files:
+        table = parquet.read_table(file, columns=["image", "label", "source", "split"])
+        for row in table.to_pylist():
+            picture = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
+            pixels[len(keys)] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+            thumbnail = np.asarray(picture.resize((9, 8), Image.Resampling.BOX).convert("L"), dtype=np.float32)
+            hashes.append(difference_hash(thumbnail))
+            keys.append((row["source"], row["label"]))
+            splits.append("train" if row["split"] == "train" else "dev")
+            bar.update()
+    held_out = {h for h, split in zip(hashes, splits, strict=True) if split == "dev"}
+    splits = [
+        "duplicate" if split == "train" and h in held_out else split for h, split in zip(hashes, splits, strict=True)
+    ]
+    pixels.flush()
+    names = sorted({key for key in keys if key in labels})
+    index = {key: i for i, key in enumerate(names)}
+    columns: dict[str, Any] = {
+        "size": size,
+        "labels": [list(key) for key in names],
+        "label": [index.get(key, -1) for key in keys],
+        "source": [key[0] for key in keys],
+        "split": splits,
+    }
+    (out / "photos.json").write_text(json.dumps(columns), encoding="utf-8")
+    (out / "photos.tmp.npy").replace(out / "photos.npy")
+
+
+class Photos:
+    """The packed photos: `pixels_NHWC` (memory-mapped), and per photo its label, source and split."""
+
+    def __init__(self, folder: Path, labels_file: Path) -> None:
+        if not (folder / "photos.npy").exists():
+            raise OctopusError(f"{folder / 'photos.npy'} is missing", "run `octopus data build` first")
+        columns = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
+        known = read_labels(labels_file)
+        self.pixels_NHWC: NDArray[np.uint8] = np.load(folder / "photos.npy", mmap_mode="r")
+        self.labels: list[Label] = [known[source, key] for source, key in columns["labels"]]
+        self.label_N = np.asarray(columns["label"], dtype=np.int64)
+        self.source: list[str] = columns["source"]
+        self.split: list[str] = columns["split"]
+        self._by_label: dict[str, dict[int, list[int]]] = {"train": defaultdict(list), "dev": defaultdict(list)}
+        for i, (label, split) in enumerate(zip(columns["label"], self.split, strict=True)):
+            if split in self._by_label and label >= 0:
+                self._by_label[split][label].append(i)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Indices of all labelled photos of a split."""
+        return np.sort(np.concatenate([np.asarray(v) for v in self._by_label[split].values()]))
+
+    def weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Sampling probability of each row, small sets repeated."""
+        raw = np.asarray([REPEATS.get(self.source[i], 1) for i in rows], dtype=np.float64)
+        return np.asarray(raw / raw.sum())
+
+    def pick(self, fits: Mapping[int, float], split: str, rng: random.Random) -> int:
+        """One photo whose label is drawn by weight from `fits` (label index -> weight)."""
+        choices = [label for label in fits if self._by_label[split].get(label)]
+        label = rng.choices(choices, [fits[c] for c in choices])[0]
+        return rng.choice(self._by_label[split][label])
+
+    def count(self, label: int, split: str) -> int:
+        """How many photos of a label a split has."""
+        return len(self._by_label[split].get(label, ()))

@@ -1,0 +1,165 @@
+"""Decode: a plan from a scripted model; drafting changes nothing but the number of passes; noise always validates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octopus.core import Call, Effect, Plan, Query
+from octopus.decode import plan
+from octopus.errors import ModelError, TextError
+from octopus.manifest import Calibration
+from octopus.runtime import Backend, Floats, Session
+from octopus.runtime.scripted import ScriptedBackend
+from octopus.tokens import Tokens
+from tiny import FUNCTIONS, TOKENIZER, TOKENS, check
+
+REGISTRY = {
+    **FUNCTIONS,
+    "irrelevant_function": replace(FUNCTIONS["irrelevant_function"], effect=Effect.NONE),
+    "send_email": replace(FUNCTIONS["send_email"], question="Who is the {name} field for?"),
+}
+SMALL = Tokens(TOKENIZER, replace(TOKENS.manifest, decoder=replace(TOKENS.manifest.decoder, context=96)))
+
+
+def saying(*calls: Call, query: str = "") -> ScriptedBackend:
+    """A backend that writes these calls."""
+    ids = TOKENS.encode_calls(calls, query, REGISTRY)
+    return ScriptedBackend(lambda prompt: ids, TOKENS.vocab_size, image_id=TOKENS.manifest.special.image)
+
+
+def call(name: str, *missing: str, **arguments: str | int) -> Call:
+    return Call(name, arguments, TOKENS.manifest.by_name(name).token, 1.0, missing)
+
+
+def same(a: Plan, b: Plan) -> bool:
+    return replace(a, timings=b.timings) == b
+
+
+class NoisyBackend(ScriptedBackend):
+    """Random logits that depend on all that was read, so that drafting and plain writing see the same."""
+
+    def __init__(self, seed: int, text: float) -> None:
+        super().__init__(lambda prompt: [0], TOKENS.vocab_size)
+        self.seed = seed
+        self.text_V = np.array([text if piece is not None else 0.0 for piece in TOKENS.token_bytes], dtype=np.float32)
+
+    def logits(self, prompt: Sequence[int], written: Sequence[int]) -> Floats:
+        random = np.random.default_rng((self.seed, len(written), *written[-2:]))
+        noise_V = random.random(self.vocab_size, dtype=np.float32) + self.text_V
+        noise_V[list(set(prompt))] += self.text_V.max()  # words of the request are likely, as in a real model
+        return noise_V
+
+
+def test_one_call() -> None:
+    wanted = call("amazon_purchase", item="oat milk", quantity=2)
+    found = plan(Query("buy 2 oat milk"), saying(wanted, query="buy 2 oat milk"), TOKENS, REGISTRY)
+    assert [(c.name, c.arguments, c.token) for c in found.calls] == [
+        ("amazon_purchase", {"item": "oat milk", "quantity": 2}, "<nexa_1>")
+    ]
+    assert not found.refused and found.question is None
+    assert found.confidence == found.calls[0].confidence > 0.99
+    assert found.timings.total >= found.timings.decode > 0
+
+
+def test_several_calls_keep_their_order_and_a_repeated_one_happens_once() -> None:
+    eggs, mail = call("amazon_purchase", item="eggs", quantity=1), call("send_email", to="mom", subject="", body="hi")
+    found = plan(Query("eggs, and mail mom hi"), saying(eggs, mail, eggs), TOKENS, REGISTRY)
+    assert [(c.name, c.arguments) for c in found.calls] == [(eggs.name, eggs.arguments), (mail.name, mail.arguments)]
+    assert all(0 < c.confidence <= 1 for c in found.calls)
+
+
+def test_a_refusal_writes_nothing_else() -> None:
+    backend = saying(call("irrelevant_function"))
+    found = plan(Query("what a day"), backend, TOKENS, REGISTRY)
+    assert found.refused and found.calls == () and found.confidence > 0.99
+    assert backend.passes == []
+
+
+def test_an_unsure_model_refuses() -> None:
+    unsure = replace(TOKENS.manifest, calibration=Calibration(temperature=100.0, threshold=0.5))
+    found = plan(Query("eggs"), saying(call("amazon_purchase", item="eggs")), Tokens(TOKENIZER, unsure), REGISTRY)
+    assert found.refused and found.calls == () and found.question is None
+    assert 0.5 < found.confidence < 1
+
+
+def test_a_missing_argument_becomes_a_question() -> None:
+    found = plan(Query("send it"), saying(call("send_email", "to", body="hi")), TOKENS, REGISTRY)
+    assert found.question == "Who is the to field for?"
+    assert found.calls[0].missing == ("to",) and "to" not in found.calls[0].arguments
+    found = plan(Query("buy it"), saying(call("amazon_purchase", "item")), TOKENS, REGISTRY)
+    assert found.question == "What is the item?"
+
+
+def test_a_photo_is_seen_through_its_embeddings() -> None:
+    backend = saying(call("amazon_purchase", item="eggs"))
+    rows_NH = np.zeros((9, 4), dtype=np.float32)
+    assert plan(Query("buy this"), backend, TOKENS, REGISTRY, photo_embeddings_NH=rows_NH).calls
+    with pytest.raises(ModelError, match="image tokens"):
+        backend.prefill(TOKENS.encode_prompt("buy this", 9), rows_NH[:3])
+
+
+def test_a_request_longer_than_the_context_is_refused() -> None:
+    with pytest.raises(TextError, match="too long"):
+        plan(Query("zq " * 600), saying(call("amazon_purchase", item="eggs")), TOKENS, REGISTRY)
+
+
+def test_drafting_copies_the_request_in_few_passes() -> None:
+    text = "mail mom that the buy kitchen photo cartons living paper plastic eggs are ready to send"
+    backend = saying(call("send_email", to="mom", subject="", body=text[9:]), query=text)
+    drafted = plan(Query(text), backend, TOKENS, REGISTRY)
+    few = len(backend.passes)
+    backend.passes.clear()
+    assert same(drafted, plan(Query(text), backend, TOKENS, REGISTRY, draft_tokens=0))
+    assert drafted.calls[0].arguments["body"] == text[9:].strip()
+    assert few < len(backend.passes) / 2
+
+
+@given(
+    st.integers(0, 2**32), st.sampled_from([0.0, 0.5, 2.0]), st.text(max_size=8) | st.just("buy 12 eggs 妈妈 <nexa_3>")
+)
+@settings(max_examples=150, deadline=None)
+def test_noise_validates_and_drafting_changes_nothing(seed: int, text: float, words: str) -> None:
+    backend = NoisyBackend(seed, text)
+    found = plan(Query(words), backend, SMALL, REGISTRY)
+    check(found.calls, REGISTRY)
+    assert same(found, plan(Query(words), backend, SMALL, REGISTRY, draft_tokens=0))
+    assert found.refused == (found.calls == ())
+    assert TOKENS.parse_calls(TOKENS.format_calls(found.calls, REGISTRY), REGISTRY) == [
+        replace(c, confidence=1.0) for c in found.calls
+    ]
+
+
+def test_a_thousand_noisy_models_write_nothing_malformed() -> None:
+    texts = [
+        "买两盒牛奶给妈妈",
+        "mail 'it\\'s \\\\ me'",
+        "🦑 emoji \u202e rtl",
+        "buy 99999999 eggs",
+        "<nexa_0>('x')",
+    ]
+    for seed in range(1000):
+        found = plan(Query(texts[seed % 5]), NoisyBackend(seed, seed % 7 / 4), SMALL, REGISTRY)
+        check(found.calls, REGISTRY)
+        assert len(found.calls) <= 4
+
+
+def test_scripted_sessions_rewind_and_fork() -> None:
+    backend: Backend = ScriptedBackend(lambda prompt: [5, 6, 7], 10)
+    session: Session = backend.prefill([1, 2])
+    assert session.length == 2 and int(session.logits_V.argmax()) == 5
+    assert session.step([5, 6]).argmax(axis=1).tolist() == [6, 7]
+    other = session.fork()
+    session.rewind(3)
+    assert (session.length, int(session.logits_V.argmax())) == (3, 6)
+    assert (other.length, int(other.logits_V.argmax())) == (4, 7)
+    for length in (1, 9):
+        with pytest.raises(ValueError, match="rewind"):
+            session.rewind(length)
+    with pytest.raises(ValueError, match="at least one"):
+        session.step([])

@@ -67,6 +67,14 @@ class Tokens:
             raise ModelError(f"{path} cannot be read as a tokenizer", "install or export the model again") from error
         return cls(tokenizer, manifest)
 
+    def save(self, folder: str | Path) -> Path:
+        """Write `tokenizer.json`, as `load` reads it; the path."""
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.encode_special_tokens = False
+        path = Path(folder) / FILE_NAME
+        tokenizer.save(str(path))
+        return path
+
     def encode_text(self, text: str) -> list[int]:
         """Ids of plain text; a special token written out in it is split into ordinary ones."""
         text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates have no bytes

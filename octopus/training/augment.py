@@ -102,6 +102,8 @@ def realise(
     Raises:
         ValueError: The photo must name a slot and does not.
     """
+    if request.photo == "needed" and photo is None:
+        raise ValueError(f"{request.id}: this request needs a photo")
     if vocabulary is not None:
         draft = _Draft.of(request)
         if rng.random() < EXCHANGED:
@@ -153,7 +155,9 @@ def _replace(draft: _Draft, index: int, function: str, slot: str, rng: random.Ra
         current = values.get(valued)
         if current in (PHOTO, MISSING, None):
             return
-        told = valued == "material" and (any(s == "material" for _, s in draft.places) or _tells_material(draft))
+        told = valued == "material" and (
+            any(s == "material" for _, s in draft.places) or forms.tells_material(" ".join(draft.gaps))
+        )
         wanted = current if told else None
     if before[-1:] and before[-1] in "“\"'‘「":
         return  # a quotation ends where the quoting person says
@@ -166,10 +170,6 @@ def _replace(draft: _Draft, index: int, function: str, slot: str, rng: random.Ra
         values[valued] = entry[1]
     if lang == "en":
         draft.gaps[index] = forms.with_article(draft.gaps[index], text)
-
-
-def _tells_material(draft: _Draft) -> bool:
-    return forms.tells_material(" ".join(draft.gaps))
 
 
 def _interleave(gaps: list[str], spans: list[str]) -> Iterator[str]:
@@ -200,7 +200,9 @@ def _requantify(draft: _Draft, index: int, rng: random.Random) -> None:
     after = draft.gaps[index + 1]
     if value != forms.number_of(span, lang) or not isinstance(value, int) or after.startswith(("打", " dozen")):
         return
-    new = rng.choices((1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 24, 30), (6, 9, 7, 5, 5, 5, 2, 3, 2, 4, 3, 1, 2, 1, 1))[0]
+    new = rng.choices(
+        (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 24, 30), (6, 9, 7, 5, 5, 5, 2, 3, 2, 4, 3, 1, 2, 1, 1)
+    )[0]
     if lang == "zh":
         _requantify_zh(draft, index, new, rng)
         return
@@ -209,7 +211,9 @@ def _requantify(draft: _Draft, index: int, rng: random.Random) -> None:
     words = [word for word, number in forms.NUMBERS_EN.items() if number == new]
     if rng.random() < 0.3 or not words:
         words = [str(new)]
-    if not after.startswith((" of", " more")) and not draft.gaps[index].lower().endswith(("the ", "my ", "those ", "these ")):
+    if not after.startswith((" of", " more")) and not draft.gaps[index].lower().endswith(
+        ("the ", "my ", "those ", "these ")
+    ):
         words += [word for word, number in forms.DOZENS_EN.items() if number == new]
     text = rng.choice(words)
     draft.spans[index] = text[0].upper() + text[1:] if span[0].isupper() else text

@@ -42,6 +42,11 @@ REFUSED_NLU = frozenset(
 """Intents of the NLU evaluation data that no function covers."""
 
 _NEAR_MISSES = {"email_query", "email_querycontact", "order_status", "takeaway_query", "lists_query", "lists_remove"}
+_ASKED_BACK = re.compile(
+    r"^(?:did|do i|have|has|is there|are there|any|check|show|read|open|give|erase|delete|remove|clear|empty)\b"
+    r"|\b(?:my|status|ready|arriv\w+|unread|inbox|received?)\b"
+)
+_SICK = re.compile(r"\b(?:sick|ill|vomit\w*|limp\w*|ate|eats?|sle\w+|bit|bites?|thin|fat|scared|died?|tired|hurts?)\b")
 _DOUBTFUL = re.compile(
     r"\b(?:look(?:ing)? (?:up|for)|search|find|google|lost|found|order|buy|purchase|texts?|texting|e-?mails?|messages?"
     r"|recipes?|recycl\w+|send|share|tell (?:him|her|my|them)|let .* know|report|letter|room|kitchen decor|design"
@@ -50,17 +55,19 @@ _DOUBTFUL = re.compile(
 )
 _PERSONAL = re.compile(r"\b(?:my|i|me|we|our|mine)\b")
 _ASKING = re.compile(r"\b(?:should|how (?:do|can|to|much do|long)|explain|tell me|prices?|near|what|who|where|best)\b")
-_THIRD_PERSON = re.compile(r"(?:he|she|they|tom|mary|his|her|their) [a-z' ]+[.!]?", re.IGNORECASE)
-_THIRD_PERSON_ZH = re.compile("(?:他|她|他们|她们|汤姆|玛丽)[\u4e00-\u9fff]+[。！]?")
+_THIRD_PERSON = re.compile(r"(?:he|she|they|tom|mary|his|her|their) [a-z' ]{3,40}[.!]?", re.IGNORECASE)
+_THIRD_PERSON_ZH = re.compile("(?:他|她|他们|她们|汤姆|玛丽)[\u4e00-\u9fff]{2,16}[。！]?")
 _DOUBTFUL_ZH = re.compile(
-    "[丢掉落捡拾找猫狗宠养买订购吃菜饭饿喝点发邮信告诉搜查扔垃圾装修房间屋病医送请帮让给借问說話給訊請們這個麼時會說沒還]"
+    "[丢掉落捡拾找猫狗宠养买订购吃菜饭饿喝点发邮信告诉搜查扔垃圾装修房间屋病医送请帮让给借问說話給訊請們這個麼時會說沒還吐咬睡瘦胖叫抓怕疼死累]"
 )
 _WRITING = re.compile(
     r"(?:write|create|generate|compose|rewrite|summarize|summarise|translate|classify|edit|convert|calculate|paraphrase"
     r"|construct|brainstorm|tell me a (?:story|joke)|make up)\b.{8,50}",
     re.IGNORECASE,
 )
-_WRITING_ZH = re.compile("(?:写|编写|创建|创作|生成|改写|重写|总结|翻译|将|把|编辑|分类|计算|构造|续写|朗读|设置|讲).{4,26}")
+_WRITING_ZH = re.compile(
+    "(?:写|编写|创建|创作|生成|改写|重写|总结|翻译|将|把|编辑|分类|计算|构造|续写|朗读|设置|讲).{4,26}"
+)
 
 
 def auxiliary(data_folder: Path) -> list[Example]:
@@ -88,16 +95,19 @@ def _intents(text: Path) -> Iterator[tuple[str, Language, str]]:
 
 
 def _certain(words: str, intent: str) -> bool:
-    return intent in _NEAR_MISSES or not _DOUBTFUL.search(words)
+    if intent in _NEAR_MISSES:
+        return _ASKED_BACK.search(words) is not None
+    return not _DOUBTFUL.search(words)
 
 
 def _remarks(text: Path) -> Iterator[tuple[str, Language, str]]:
     """Sentences about others: nobody asks the phone for anything."""
     for number, row in enumerate(read_lines(text / "tatoeba/cmn_eng.jsonl.xz"), 1):
-        if len(row["en"]) <= 45 and _THIRD_PERSON.fullmatch(row["en"]) and not _DOUBTFUL.search(row["en"]):
-            yield f"tatoeba:{number}", "en", row["en"]
-        if len(row["zh"]) <= 18 and _THIRD_PERSON_ZH.fullmatch(row["zh"]) and not _DOUBTFUL_ZH.search(row["zh"]):
-            yield f"tatoeba:{number}", "zh", row["zh"].rstrip("。")
+        english, chinese = row["en"], row["zh"]
+        if _THIRD_PERSON.fullmatch(english) and not (_DOUBTFUL.search(english) or _SICK.search(english)):
+            yield f"tatoeba:{number}", "en", english
+        if _THIRD_PERSON_ZH.fullmatch(chinese) and not _DOUBTFUL_ZH.search(chinese):
+            yield f"tatoeba:{number}", "zh", chinese.rstrip("。")
 
 
 def _writing(text: Path) -> Iterator[tuple[str, Language, str]]:
@@ -108,5 +118,7 @@ def _writing(text: Path) -> Iterator[tuple[str, Language, str]]:
             yield f"alpaca_en:{number}", "en", words
     for number, row in enumerate(read_lines(text / "alpaca_zh/alpaca_zh.jsonl.xz"), 1):
         words = row["instruction"].strip()
-        if _WRITING_ZH.fullmatch(words) and not re.search("[猫狗宠邮信购买订菜饭餐房室搜查垃回收消息]|推荐|食谱|设计", words):
+        if _WRITING_ZH.fullmatch(words) and not re.search(
+            "[猫狗宠邮信购买订菜饭餐房室搜查垃回收消息]|推荐|食谱|设计|什么|多少|哪", words
+        ):
             yield f"alpaca_zh:{number}", "zh", words.rstrip("。")

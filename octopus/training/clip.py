@@ -1,9 +1,9 @@
 """Stage `clip`: the vision tower learns what photos show by contrast with bilingual names.
 
 In go packed photos, the label table and a tokenizer; out comes an open_clip model whose timm trunk becomes the vision
-tower. Each photo is contrasted with every name of the vocabulary (not only those of the batch, so the loss is the
-same on one process or many), in a random language per step, and, where known, with the materials, rooms, animals and
-broader words too (image-text contrast in label space: Yang et al., UniCL, 2022). Augmentation runs on the device.
+tower. Each photo is contrasted with the whole vocabulary (not only the batch, so the loss is the same on one process or
+many): with its name and, where known, material, room, animal and broader word (image-text contrast in label space:
+Yang et al., UniCL, 2022). Augmentation runs on the device.
 """
 
 from __future__ import annotations
@@ -129,57 +129,56 @@ def normalise(images: Tensor) -> Tensor:
 
 
 class Contrast(nn.Module):
-    """The training objective: cross-entropy of each photo against all words of each facet."""
+    """The training objective: photos and words meet at prototypes, one learned unit vector for each thing.
+
+    Each photo is contrasted with the prototypes of every facet, and each English or Chinese word with the same ones.
+    A text tower from scratch gives nearly equal vectors for all words at first; photos contrasted with it directly
+    learned nothing in an epoch, while prototypes are apart from the start and need no text pass at every step.
+    """
 
     def __init__(self, model: open_clip.CustomTextCLIP, names: Names, tokenizer: Tokenizer, context: int) -> None:
         super().__init__()
         self.model = model
         self.names = names
-        self._words: dict[int, Sequence[Tensor]] = {}  # word vectors as of the last step that learned words
+        width = model.text.text_projection.shape[1]
+        self.prototypes = nn.ParameterDict(
+            {facet: nn.Parameter(torch.randn(len(words), width)) for facet, words in names.words.items()}
+        )
         self.ids = {  # facet -> one id tensor per language
             facet: [encode_words([pair[side] for pair in words], tokenizer, context) for side in (0, 1)]
             for facet, words in names.words.items()
         }
 
-    def word_features(self, facet: str, language: int) -> Tensor:
-        """Unit vectors `[K, width]` of a facet's words."""
-        device = self.model.logit_scale.device
-        features: Tensor = self.model.encode_text(self.ids[facet][language].to(device), normalize=True)
-        return features
-
-    def all_words(self, language: int, learn: bool) -> Sequence[Tensor]:
-        """Vectors of every facet's words; between steps that learn words, those of the last such step are kept."""
-        if learn or language not in self._words:
-            device = self.model.logit_scale.device
-            ids = torch.cat([ids[language] for ids in self.ids.values()]).to(device)
-            with torch.set_grad_enabled(learn):
-                vectors = self.model.encode_text(ids, normalize=True)
-            self._words[language] = vectors.detach().split([len(ids[language]) for ids in self.ids.values()])
-            if learn:
-                return vectors.split([len(ids[language]) for ids in self.ids.values()])
-        return self._words[language]
-
-    def forward(
-        self, images_BCHW: Tensor, label_B: Tensor, language: int, learn_words: bool = True
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, images_BCHW: Tensor, label_B: Tensor, learn_words: bool, language: int) -> tuple[Tensor, Tensor]:
         """Weighted loss, and the share of photos whose name comes first."""
-        image_BD = self.model.encode_image(images_BCHW, normalize=True)
+        image_BD = self.model.encode_image(images_BCHW, normalize=True).float()
         scale = self.model.logit_scale.exp().clamp(max=100)
-        words = self.all_words(language, learn_words)
         total, right = image_BD.new_zeros(()), image_BD.new_zeros(())
-        for facet, words_KD in zip(self.ids, words, strict=True):
+        for facet in self.ids:
             target = self.names.targets[facet].to(label_B.device)[label_B]
-            if not (target >= 0).any():
-                continue
-            logits = (scale * image_BD @ words_KD.T).float()
-            smoothing = 0.1 if facet == "name" else 0.0
             share = (target >= 0).float().mean()
-            total = total + FACET_WEIGHTS[facet] * share * functional.cross_entropy(
-                logits, target, label_smoothing=smoothing
-            )
+            if share == 0:
+                continue
+            logits = scale * image_BD @ functional.normalize(self.prototypes[facet], dim=-1).T
+            smoothing = 0.1 if facet == "name" else 0.0
+            loss = functional.cross_entropy(logits, target, label_smoothing=smoothing)
+            total = total + FACET_WEIGHTS[facet] * share * loss
             if facet == "name":
                 right = (logits.argmax(1) == target).float().mean()
+        if learn_words:
+            total = total + self.word_loss(language)
         return total, right
+
+    def word_loss(self, language: int) -> Tensor:
+        """Cross-entropy of every word of a language against the (held) prototypes of its facet."""
+        device = self.model.logit_scale.device
+        ids = torch.cat([ids[language] for ids in self.ids.values()]).to(device)
+        vectors = self.model.encode_text(ids, normalize=True).float()
+        losses = []
+        for facet, words in zip(self.ids, vectors.split([len(i[language]) for i in self.ids.values()]), strict=True):
+            prototypes = functional.normalize(self.prototypes[facet].detach(), dim=-1)
+            losses.append(functional.cross_entropy(20 * words @ prototypes.T, torch.arange(len(words), device=device)))
+        return torch.stack(losses).mean()
 
 
 @torch.no_grad()
@@ -190,21 +189,21 @@ def embed(model: open_clip.CustomTextCLIP, photos: Photos, rows: np.ndarray, siz
     parts = []
     for start in range(0, len(rows), batch):
         pixels = torch.from_numpy(photos.pixels_NHWC[rows[start : start + batch]]).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        # Compiling once more for a few thousand pictures would take longer than running them as they are.
+        with torch.compiler.set_stance("force_eager"), torch.autocast(device.type, torch.bfloat16):
             parts.append(model.encode_image(plain(pixels, size), normalize=True).float().cpu())
     model.train()
     return torch.cat(parts)
 
 
-def zero_shot(objective: Contrast, photos: Photos, rows: np.ndarray, size: int) -> dict[str, float]:
-    """Zero-shot top-1 on held-out photos: `facet/source` -> accuracy, English words, all words of the facet."""
+def recognise(objective: Contrast, photos: Photos, rows: np.ndarray, size: int) -> dict[str, float]:
+    """Top-1 on held-out photos: `facet/source` -> accuracy among all words of the facet."""
     vectors = embed(objective.model, photos, rows, size)
     labels = torch.from_numpy(photos.label_N[rows])
     sources = np.asarray([photos.source[i] for i in rows])
     scores = {}
     for facet in objective.ids:
-        with torch.no_grad():
-            words = objective.word_features(facet, 0).float().cpu()
+        words = functional.normalize(objective.prototypes[facet].detach(), dim=-1).cpu()
         target = objective.names.targets[facet][labels]
         right = ((vectors @ words.T).argmax(1) == target).numpy()
         for source in sorted(set(sources)):
@@ -239,7 +238,7 @@ def train(stage: Stage, photos: Photos, tokenizer: Tokenizer, minutes: float | N
     state = stage.load()
     first = 0
     if state:
-        objective.model.load_state_dict(state["model"])
+        objective.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
         stage.say(f"resumed at step {first}")
@@ -281,7 +280,7 @@ def loop(
         for group in optimizer.param_groups:
             group["lr"] = schedule(step, total, config["rate"])
         with accelerator.autocast():
-            loss, right = prepared(images, labels, step // every % 2, step % every == 0)
+            loss, right = prepared(images, labels, step % every == 0, step // every % 2)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
@@ -294,25 +293,23 @@ def loop(
             stage.log(step + 1, loss=mean[0], top1=mean[1])
             seen.clear()
         if accelerator.is_main_process and ((step + 1) % epoch == 0 or last):
-            scores = zero_shot(objective, photos, held_out, int(sizes[step]))
+            scores = recognise(objective, photos, held_out, int(sizes[step]))
             stage.log(step + 1, **scores)
             shown = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
             stage.say(f"step {step + 1}/{total} loss {loss.item():.2f} (name chance {chance:.2f}): {shown}")
         stop = minutes is not None and time.time() - began > minutes * 60
         if accelerator.is_main_process and (time.time() - saved > 240 or stop or last):
-            stage.save({"model": objective.model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
+            stage.save({"model": objective.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
             saved = time.time()
         if stop:
             stage.say(f"stopped after {minutes} minutes at step {step + 1}; run again to go on")
             return
     if accelerator.is_main_process:
-        stage.finish(held_out=zero_shot(objective, photos, held_out, int(sizes[-1])), photos=len(rows))
+        stage.finish(held_out=recognise(objective, photos, held_out, int(sizes[-1])), photos=len(rows))
 
 
 def load_trunk(folder: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """Weights of the trained trunk, in timm's own names, and the whole checkpoint's model state."""
     state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=False)["model"]
-    trunk = {
-        key.removeprefix("visual.trunk."): value for key, value in state.items() if key.startswith("visual.trunk.")
-    }
-    return trunk, state
+    prefix = "model.visual.trunk."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}, state

@@ -27,7 +27,8 @@ _KINDS = {
     for kind, measures in {
         "pack": "盒包袋箱提扎",
         "bottle": "瓶罐桶听壶",
-        "piece": "个個只隻颗顆枚粒",
+        "piece": "个個颗顆枚粒",
+        "single": "只隻",
         "weight": "斤克磅",
         "stick": "把根条條捆支枝",
         "portion": "份碗盘例客屉笼",
@@ -48,14 +49,30 @@ _PREPOSITIONS = set(
     "on in at near by under behind outside inside beside between along around off over from next opposite across"
     " somewhere upstairs downstairs between beneath above below with".split()
 )
-_QUESTIONS = {"how", "what", "what's", "whats", "when", "where", "who", "who's", "why", "which", "whose", "whether", "if"}
+_QUESTIONS = {
+    "how",
+    "what",
+    "what's",
+    "whats",
+    "when",
+    "where",
+    "who",
+    "who's",
+    "why",
+    "which",
+    "whose",
+    "whether",
+    "if",
+}
 _AUXILIARIES = set("can could should is are was does do did will would has have am".split())
 _FINITE = set(
     "keeps has hates hasn't won't isn't can't doesn't didn't stopped started ate got won refuses looks seems smells"
-    " bit swallowed lost threw pees poops barks bites sleeps eats drinks scratches chews hides licks sheds snores".split()
+    " bit swallowed lost threw pees poops barks bites sleeps eats drinks scratches chews hides licks sheds".split()
 )
 _ARTICLE = re.compile(r"\b(?:a|an)\s+$", re.IGNORECASE)
-_QUESTION_ZH = re.compile("怎|什么|啥|吗|几|多[久少大长高]|能不能|该不该|要不要|会不会|为何|可不可|哪|咋|是不是|有没有|？")
+_QUESTION_ZH = re.compile(
+    "怎|什么|啥|吗|几|多[久少大长高]|能不能|该不该|要不要|会不会|为何|可不可|哪|咋|是不是|有没有|？"
+)
 _SEARCH = re.compile(
     r"\b(?:google|search|look\w* (?:\w+ )?up|find|web|online|internet|browse|check|results?)\b"
     r"|搜|查|谷歌|百度|网上|检索|上网|度娘|google",
@@ -91,7 +108,7 @@ def form(lang: Language, function: str, slot: str, span: str, before: str, after
     if slot == "location":
         return (lang, slot, _place_en(span, before) if lang == "en" else "")
     if slot == "style":
-        return (lang, slot, _style_zh(span, after) if lang == "zh" else "")
+        return (lang, slot, _style_zh(span, after) if lang == "zh" else _style_en(before, after))
     if slot in ("room", "subject"):
         return (lang, slot)
     return None
@@ -180,7 +197,9 @@ def _said_en(span: str, before: str) -> str | None:
     first, last = _first_word(span), _last_word(before)
     clause = re.split(r"[.;!?]", before.lower())[-1]
     if re.search(r"\bask(?:ing|s)?\b", clause):
-        return f"ask {first if first in ('to', 'if', 'whether', 'for', 'about') else 'w' if first in _QUESTIONS else ''}"
+        return (
+            f"ask {first if first in ('to', 'if', 'whether', 'for', 'about') else 'w' if first in _QUESTIONS else ''}"
+        )
     if first in ("to", "that", "about", "for", "not"):
         return first
     if last in ("to", "that", "about", "for", "of", "a", "an", "the", "his", "her", "be", "is", "my", "if"):
@@ -195,7 +214,11 @@ def _said_zh(before: str) -> str | None:
     if re.search("[让讓叫催喊请請求约约](?!订|外)", clause) and not re.search("说|說|讲|告|通知", clause):
         return "let"
     phrase = re.split("[，：,: ]", clause)[-1]
-    if not phrase or phrase[-1] in "说說讲道声句写发他她它容条个是" or re.search("告|通知|提醒|发|微|短信|回|跟|给", phrase):
+    if (
+        not phrase
+        or phrase[-1] in "说說讲道声句写发他她它容条个是"
+        or re.search("告|通知|提醒|发|微|短信|回|跟|给", phrase)
+    ):
         return "free"
     return None
 
@@ -243,12 +266,17 @@ def _place_en(span: str, before: str) -> str:
     if _first_word(span) in _PREPOSITIONS:
         return "phrase"
     last = _last_word(before)
-    return f"after {'the' if last in ('the', 'a', 'my', 'our') else 'in'}" if last in _PREPOSITIONS | {"the"} else "bare"
+    return (
+        f"after {'the' if last in ('the', 'a', 'my', 'our') else 'in'}" if last in _PREPOSITIONS | {"the"} else "bare"
+    )
+
+
+def _style_en(before: str, after: str) -> str:
+    alone = re.match(r"$|[ ]?[,.!?;]", after) is not None
+    return "thing" if alone and _last_word(before) in ("a", "an", "the") else ""
 
 
 def _style_zh(span: str, after: str) -> str:
     if after.startswith(("风", "風", "式", "的感觉")):
         return "stem"
     return "wind" if span.endswith(("风", "風", "式")) else "plain"
-
-

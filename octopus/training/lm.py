@@ -56,7 +56,7 @@ def word_vectors(tokenizer: Tokenizer, ids: NDArray[np.uint16], width: int, work
     vectors = np.zeros((tokenizer.get_vocab_size(), width), dtype=np.float32)
     for token, place in model.wv.key_to_index.items():
         vectors[token] = model.wv.vectors[place]
-    return vectors / vectors.std()
+    return np.asarray(vectors / vectors.std(), dtype=np.float32)
 
 
 class Packed(Dataset[dict[str, Tensor]]):
@@ -92,6 +92,7 @@ class NextToken(Trainer):
     """Plain next-token loss, with the body compiled."""
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Mean cross-entropy of each next id."""
         ids = inputs["input_ids"]
         hidden = model(input_ids=ids, use_cache=False).logits
         return functional.cross_entropy(hidden[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
@@ -104,10 +105,13 @@ class Report(TrainerCallback):
         self.stage, self.chance = stage, chance
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Write the loss, and say it now and then."""
         if logs and "loss" in logs and state.is_world_process_zero:
             self.stage.log(state.global_step, loss=logs["loss"])
             if state.global_step % (10 * args.logging_steps) == 0:
-                self.stage.say(f"step {state.global_step}/{state.max_steps} {logs['loss']:.3f} (chance {self.chance:.2f})")
+                self.stage.say(
+                    f"step {state.global_step}/{state.max_steps} {logs['loss']:.3f} (chance {self.chance:.2f})"
+                )
 
 
 def arguments(stage: Stage, steps: int, batch: int, rate: float, **more: Any) -> TrainingArguments:

@@ -15,14 +15,16 @@ from octopus.training.requests import Language
 Pieces = list[str]
 
 OPENERS_EN = (
-    "hey octopus, |octopus, |ok octopus |hi octopus, |hey, |hi, |hi |ok, |so, |um, |uh |right, |hello, |okay so |quick one: "
-    "|hey there, |yo |well, |oh, |listen, "
+    "hey octopus, |octopus, |ok octopus |hi octopus, |hey, |hi, |hi |ok, |so, |um, |uh |right, |hello, |okay so "
+    "|quick one: |hey there, |yo |well, |oh, |listen, "
 ).split("|")
 POLITE_EN = (
     "please |can you |could you |can you please |could you please |would you |pls |plz |i want you to |i need you to "
-    "|i'd like you to |kindly |go ahead and |can u |would you mind, |do me a favor and |quickly "
+    "|i'd like you to |kindly |go ahead and |can u |do me a favor and "
 ).split("|")
-CLOSERS_EN = ", please| please| pls|, thanks| thanks| thx|, thank you| ty|, cheers|, asap| asap| for me| now| right away|!"
+CLOSERS_EN = (
+    ", please| please| pls|, thanks| thanks| thx|, thank you| ty|, cheers|, asap| asap| for me| now| right away|!"
+)
 ENDERS_EN = CLOSERS_EN.split("|")
 OPENERS_ZH = "嘿章鱼，|章鱼，|你好，|喂，|那个，|嗯，|哎，|小助手，|Hi，|对了，|在吗，|诶，|好，".split("|")
 POLITE_ZH = "请|麻烦|帮我|请帮我|麻烦帮我|帮忙|能不能帮我|快帮我|给我|你帮我|可以帮我".split("|")
@@ -73,8 +75,8 @@ def disturb(pieces: Pieces, lang: Language, rng: random.Random, common: Collecti
 
 def lowered(text: str, common: Collection[str]) -> str:
     """The text without its capital when its first word is one that has none inside a sentence."""
-    match = re.match(r"[A-Za-z']+", text)
-    if match and match[0].lower() in common and match[0] != "I" and not match[0][1:].isupper():
+    match = re.match(r"[A-Z][a-z'’]*(?![A-Za-z])", text)
+    if match and match[0].lower() in common and not match[0].startswith(("I'", "I’")) and match[0] != "I":
         return text[0].lower() + text[1:]
     return text
 

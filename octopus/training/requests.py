@@ -93,7 +93,7 @@ def read_requests(folder: Path) -> list[Request]:
     """
     files = sorted(folder.glob("*.tsv"), key=lambda path: (_batch(path.stem), path.stem))
     if not files:
-        raise OctopusError(f"{folder} has no .tsv files", "annotated requests are in functions/requests")
+        raise OctopusError(f"{folder} has no request files", "annotated requests are in functions/requests")
     requests: list[Request] = []
     seen: set[tuple[str, bool]] = set()
     for file in files:

@@ -18,8 +18,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from octopus.training.forms import Form, form, is_plural, is_question, number_of
-from octopus.training.requests import MISSING, PHOTO, Language, Request, Value
+from octopus.training.forms import Form, form, is_plural, is_question
+from octopus.training.requests import MISSING, PHOTO, Request, Value
 
 Entry = tuple[str, Value | None]
 """A span and the value it stands for (material, room), None where the span itself is the argument."""
@@ -27,25 +27,32 @@ Entry = tuple[str, Value | None]
 FEWEST = 6
 """A pool with fewer different spans is not drawn from."""
 KIN_EN = "mom mum dad grandma grandpa mama papa auntie mommy daddy nana hubby sis bro boss coach".split()
-KIN_ZH = "妈妈 爸爸 老婆 老公 奶奶 爷爷 姥姥 外婆 姐姐 哥哥 妹妹 弟弟 闺蜜 老板 房东 同事 老师 女儿 儿子 室友 媳妇 老妈 老爸".split()
+KIN_ZH = (
+    "妈妈 爸爸 老婆 老公 奶奶 爷爷 姥姥 外婆 姐姐 哥哥 妹妹 弟弟 闺蜜 老板 房东 同事 老师 女儿 儿子 室友 媳妇 老妈 老爸"
+).split()
 PLACES_EN = (
-    "bus train tram ferry metro airport hotel library gym pool beach park playground office canteen cafeteria station"
-    " platform waiting room|parking lot|car park|taxi|Uber|supermarket|coffee shop|cinema|museum|school|classroom|"
-    "lecture hall|stadium|changing room|elevator|staircase|front desk|lobby|church|bakery|pharmacy|hospital|bench"
+    "bus|train|tram|ferry|metro|airport|hotel|library|gym|pool|beach|park|playground|office|canteen|cafeteria|station|"
+    "waiting room|parking lot|car park|taxi|Uber|supermarket|coffee shop|cinema|museum|school|classroom|lecture hall|"
+    "stadium|changing room|elevator|staircase|front desk|lobby|church|bakery|pharmacy|hospital|bench|food court|bank"
 )
 PLACES_ZH = (
-    "地铁站 公交车 高铁 候车室 图书馆 健身房 食堂 教室 操场 公园 咖啡店 超市 商场 电影院 酒店大堂 停车场 出租车 电梯 会议室 更衣室"
-    " 机场 洗手间 前台 医院 博物馆 篮球场 游乐场 快递柜 面馆 银行 菜市场 宿舍楼下 收银台 火车站 饭店 展厅 幼儿园门口 泳池"
-)
+    "地铁站 公交车 高铁 候车室 图书馆 健身房 食堂 教室 操场 公园 咖啡店 超市 商场 电影院 酒店大堂 停车场"
+    " 出租车 电梯 会议室 更衣室 机场 洗手间 前台 医院 博物馆 篮球场 游乐场 快递柜 面馆 银行 菜市场 宿舍楼下"
+    " 收银台 火车站 饭店 展厅 幼儿园门口 泳池"
+).split()
 STYLES_EN = (
     "scandinavian minimalist boho industrial rustic japandi farmhouse coastal modern mid-century art-deco bohemian"
     " mediterranean victorian tropical shabby-chic zen vintage contemporary eclectic cozy moroccan retro nordic"
 ).split()
-STYLES_ZH = "北欧 日式 极简 侘寂 新中式 工业 美式 法式 复古 奶油 轻奢 原木 田园 地中海 现代简约 波西米亚 孟菲斯 民国 东南亚 意式".split()
+STYLES_ZH = (
+    "北欧 日式 极简 侘寂 新中式 工业 美式 法式 复古 奶油 轻奢 原木 田园 地中海 现代简约 波西米亚 孟菲斯 民国"
+    " 东南亚 意式"
+).split()
 CONCERNS_EN = (
     "keeps scratching his ears|won't eat|is limping|has been sneezing|throws up after meals|has dry skin|is losing fur|"
     "drinks too much water|has bad breath|keeps licking her paws|won't stop barking|hides all day"
 )
+_HOSTS = "gmail.com outlook.com yahoo.com qq.com 163.com icloud.com example.org acme.co.uk uni.edu proton.me".split()
 _SEARCHES_EN = "{} recipe|calories in {}|how to cook {}|is {} healthy|history of {}|{} near me|best {}|{} price"
 _SEARCHES_ZH = "{}的做法|{}热量|{}多少钱|{}怎么挑|{}什么牌子好|{}怎么保存|{}的历史|哪家{}好吃"
 _CLEAN_EN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ,'.?!-]*[A-Za-z0-9?!]")
@@ -66,7 +73,7 @@ class Vocabulary:
     @classmethod
     def from_requests(cls, train: Sequence[Request], data_folder: Path | None = None) -> Vocabulary:
         """File away the spans of training requests and, from the data folder, names, labels and texts."""
-        weights: dict[Form, Counter[Entry]] = defaultdict(Counter)
+        weights: dict[Form, dict[Entry, float]] = defaultdict(lambda: defaultdict(float))
         for request in train:
             for key, entry in _spans(request):
                 weights[key][entry] += 1
@@ -116,23 +123,26 @@ def _spans(request: Request) -> Iterator[tuple[Form, Entry]]:
             yield (*key[:-1], ""), (span, value)
 
 
-def _mix(weights: dict[Form, Counter[Entry]], key: Form, words: Iterable[str], share: float) -> None:
+def _mix(weights: dict[Form, dict[Entry, float]], key: Form, words: Iterable[str], share: float) -> None:
     """Add words so that together they are drawn `share` of the time."""
     entries: list[Entry] = [(word, None) for word in dict.fromkeys(words)]
     before = sum(weights[key].values()) or 1
     for entry in entries:
-        weights[key][entry] += before * share / (1 - share) / len(entries)  # type: ignore[assignment]
+        weights[key][entry] += before * share / (1 - share) / len(entries)
 
 
 def _made() -> Iterator[tuple[Form, list[str], float]]:
     """Small lists written by hand."""
     rng = random.Random(0)
-    places = [place for part in PLACES_EN.split("|") for place in ([part] if " room" in part else [part])]
-    places = [*places[0].removesuffix(" waiting room").split(), "waiting room", *places[1:]]
-    yield ("en", "location", "phrase"), [f"{p} {d} {x}" for x in places for p in ("in", "at", "near") for d in ("the",)], 0.2
+    places = PLACES_EN.split("|")
+    yield (
+        ("en", "location", "phrase"),
+        [f"{word} the {place}" for place in places for word in ("in", "at", "near")],
+        0.2,
+    )
     yield ("en", "location", "after in"), [f"the {place}" for place in places], 0.2
     yield ("en", "location", "after the"), places, 0.2
-    yield ("zh", "location", ""), PLACES_ZH.split(), 0.2
+    yield ("zh", "location", ""), PLACES_ZH, 0.2
     yield ("en", "style", ""), [style.replace("-", " ") for style in STYLES_EN], 0.2
     yield ("zh", "style", "plain"), STYLES_ZH, 0.2
     yield ("zh", "style", "stem"), STYLES_ZH, 0.5
@@ -180,15 +190,23 @@ def _labels(path: Path) -> Iterator[tuple[Form, list[str], float]]:
     for key, words in named.items():
         yield key, words, 0.35
     yield ("en", "query", "phrase", "explicit"), _filled(_SEARCHES_EN, foods["en"]), 0.1
-    yield ("zh", "query", "phrase", "explicit"), [q for q in _filled(_SEARCHES_ZH, foods["zh"]) if not is_question(q)], 0.1
-    yield ("zh", "query", "question", "explicit"), [q for q in _filled(_SEARCHES_ZH, foods["zh"]) if is_question(q)], 0.1
+    yield (
+        ("zh", "query", "phrase", "explicit"),
+        [q for q in _filled(_SEARCHES_ZH, foods["zh"]) if not is_question(q)],
+        0.1,
+    )
+    yield (
+        ("zh", "query", "question", "explicit"),
+        [q for q in _filled(_SEARCHES_ZH, foods["zh"]) if is_question(q)],
+        0.1,
+    )
 
 
 def _filled(patterns: str, words: Sequence[str]) -> list[str]:
     return [pattern.format(word) for pattern in patterns.split("|") for word in words]
 
 
-def _label_materials(path: Path, weights: dict[Form, Counter[Entry]]) -> None:
+def _label_materials(path: Path, weights: dict[Form, dict[Entry, float]]) -> None:
     """Waste items whose material is known."""
     for row in read_labels(path):
         if row["material"] and "smart_recycling" in row["functions"]:
@@ -223,7 +241,11 @@ def _texts(folder: Path) -> Iterator[tuple[Form, list[str], float]]:
     bodies = (_message(re.split(r"(?<=[.?!])\s|\n", row["body"].strip())[0], _CLEAN_EN) for row in mails)
     yield ("en", "body", "free"), [text for text in bodies if text and " " in text], 0.35
     asked = (row["instruction"].rstrip("?. ") for row in read_lines(folder / "alpaca_en/alpaca_en.jsonl.xz"))
-    yield ("en", "query", "question", "explicit"), [t for t in asked if _ASKS_EN.match(t) and _plain(t, _CLEAN_EN)], 0.25
+    yield (
+        ("en", "query", "question", "explicit"),
+        [t for t in asked if _ASKS_EN.match(t) and _plain(t, _CLEAN_EN)],
+        0.25,
+    )
     facts = [row["text"] for row in read_lines(folder / "nlu_eval/nlu_eval.jsonl.xz") if row["intent"] == "qa_factoid"]
     facts = [text for text in facts if _ASKS_EN.match(text) and not _PERSONAL.search(text)]
     yield ("en", "query", "question", "implicit"), facts, 0.4
@@ -237,8 +259,7 @@ def _address(name: str, rng: random.Random) -> str:
     if local[-1] in "._":
         local += rng.choice("smith lee wang garcia khan novak silva jones chen office team".split())
     local += rng.choice(["", "", "", str(rng.randint(1, 99))])
-    host = rng.choice("gmail.com outlook.com yahoo.com qq.com 163.com icloud.com example.org acme.co.uk uni.edu proton.me".split())
-    return f"{local}@{host}"
+    return f"{local}@{rng.choice(_HOSTS)}"
 
 
 def _message(text: str, clean: re.Pattern[str]) -> str:
@@ -267,6 +288,3 @@ def _common(train: Sequence[Request]) -> frozenset[str]:
     """Words that requests write in lower case in the middle of a sentence."""
     counts = Counter(w for r in train if r.lang == "en" for w in re.findall(r"(?<=[a-z,] )[a-z']+", r.text))
     return frozenset(word for word, count in counts.items() if count > 1)
-
-
-__all__ = ["Entry", "Language", "Vocabulary", "number_of", "read_labels", "read_lines"]

@@ -1,0 +1,239 @@
+"""Stage `functions` (and the second half of `lm`): from a request, with or without a photo, to its calls.
+
+In go a training mixture and a model; out comes the model tuned to write the id form of the calls. Loss is on the answer
+only, with extra weight on function tokens. The vision tower is frozen, so photos enter as its stored features. In the
+`lm` stage there is no tower yet and the photo is told in words. Batches are buckets of like length, built by number,
+so that a resumed run sees the same examples.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+from transformers import LlavaForConditionalGeneration, PreTrainedModel, Trainer, TrainerCallback
+
+from octopus.core import Call, Function
+from octopus.tokens import Tokens
+from octopus.training.data import Case
+from octopus.training.lm import arguments, resume_point
+from octopus.training.photos import Photos
+from octopus.training.requests import Example
+from octopus.training.stage import Stage
+
+BUCKETS = (32, 48, 80, 160)
+"""Row lengths; few, because each is compiled once."""
+FUNCTION_WEIGHT = 3.0
+IGNORED = -100
+
+
+class Source(Protocol):
+    """Numbered examples, each with the row of its photo or None."""
+
+    def example(self, index: int) -> tuple[Example, int | None]:
+        """The example of a number."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row: ids, where the answer starts, and the photo."""
+
+    ids: list[int]
+    start: int
+    photo: int
+
+
+class Encoder:
+    """Requests and calls as rows of ids. With `image_tokens` 0 a photo is told in words instead."""
+
+    def __init__(self, tokens: Tokens, registry: Mapping[str, Function], image_tokens: int, photos: Photos) -> None:
+        self.tokens, self.registry, self.image_tokens, self.photos = tokens, registry, image_tokens, photos
+
+    def prompt(self, text: str, photo: int | None, lang: str) -> list[int]:
+        """Ids in front of the answer."""
+        if photo is None or self.image_tokens:
+            return self.tokens.encode_prompt(text, 0 if photo is None else self.image_tokens)
+        label = self.photos.labels[self.photos.label_N[photo]]
+        told = f" photo: {label.name_en if lang == 'en' else label.name_zh}\n"
+        return self.tokens.encode_text(told) + self.tokens.encode_prompt(text, 0)
+
+    def row(self, text: str, calls: Sequence[Call], photo: int | None, lang: str) -> Row:
+        """The whole row."""
+        prompt = self.prompt(text, photo, lang)
+        answer = self.tokens.encode_calls(calls, text, self.registry)
+        return Row(prompt + answer, len(prompt), -1 if photo is None or not self.image_tokens else photo)
+
+
+class Batches(Dataset[dict[str, Tensor]]):
+    """Ready batches of about `tokens` ids; item i is the same in every run and on every process."""
+
+    POOL = 16
+
+    def __init__(self, source: Source, encoder: Encoder, tokens: int, count: int) -> None:
+        self.source, self.encoder, self.tokens, self.count = source, encoder, tokens, count
+        self._pool: tuple[int, list[list[Row]]] = (-1, [])
+        self._per_pool = self.POOL * tokens // 40  # examples, at about 40 ids each
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        number, place = divmod(index, self.POOL)
+        if self._pool[0] != number:
+            self._pool = (number, self._fill(number))
+        batches = self._pool[1]
+        return collate(batches[place % len(batches)], self.encoder)
+
+    def _fill(self, number: int) -> list[list[Row]]:
+        rows = []
+        for i in range(number * self._per_pool, (number + 1) * self._per_pool):
+            example, photo = self.source.example(i)
+            rows.append(self.encoder.row(example.text, example.calls, photo, example.lang))
+        rng = random.Random(number)
+        rng.shuffle(rows)
+        batches = []
+        for low, high in zip((0, *BUCKETS), BUCKETS, strict=False):
+            of_size = [row for row in rows if low < len(row.ids) <= high]
+            size = self.tokens // high
+            batches += [of_size[i : i + size] for i in range(0, len(of_size) - size + 1, size)]
+        rng.shuffle(batches)
+        return batches
+
+
+def collate(rows: Sequence[Row], encoder: Encoder) -> dict[str, Tensor]:
+    """Padded ids, labels (answer only), loss weights and photo numbers (-1: none)."""
+    longest = max(len(row.ids) for row in rows)
+    length = next((bucket for bucket in BUCKETS if bucket >= longest), longest)
+    ids = torch.full((len(rows), length), encoder.tokens.manifest.special.pad)
+    labels = torch.full((len(rows), length), IGNORED)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        labels[i, row.start : len(row.ids)] = ids[i, row.start : len(row.ids)]
+    return {"ids": ids, "labels": labels, "photos": torch.tensor([row.photo for row in rows])}
+
+
+def answer_states(
+    model: PreTrainedModel, batch: Mapping[str, Tensor], features_NTC: NDArray[np.float16] | None
+) -> tuple[Tensor, Tensor]:
+    """Logits `[A, V]` where the next id belongs to an answer, and those ids `[A]`."""
+    ids, photos = batch["ids"], batch["photos"]
+    embeds_BTD = model.get_input_embeddings()(ids)
+    body = model.model
+    if isinstance(model, LlavaForConditionalGeneration):
+        body = model.model.language_model
+        rows = photos[photos >= 0]
+        if len(rows) and features_NTC is not None:
+            features = torch.from_numpy(features_NTC[rows.cpu().numpy()]).to(embeds_BTD.device, torch.float32)
+            projected = model.model.multi_modal_projector(features).to(embeds_BTD.dtype)
+            mask = (ids == model.config.image_token_id).unsqueeze(-1)
+            embeds_BTD = embeds_BTD.masked_scatter(mask, projected)
+    hidden_BTD = body(inputs_embeds=embeds_BTD, use_cache=False).last_hidden_state
+    target_BT = batch["labels"][:, 1:]
+    chosen = target_BT != IGNORED
+    logits = model.get_output_embeddings()(hidden_BTD[:, :-1][chosen])
+    return logits.float(), target_BT[chosen]
+
+
+class AnswerTrainer(Trainer):
+    """Loss on the answer, function tokens weighted more."""
+
+    function_ids: Tensor
+    features_NTC: NDArray[np.float16] | None = None
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Mean weighted cross-entropy over answer ids."""
+        bare = self.accelerator.unwrap_model(model, keep_torch_compile=True)
+        logits, target = answer_states(bare, inputs, self.features_NTC)
+        weight = torch.where(torch.isin(target, self.function_ids.to(target.device)), FUNCTION_WEIGHT, 1.0)
+        loss = functional.cross_entropy(logits, target, reduction="none", label_smoothing=0.02)
+        return (loss * weight).sum() / weight.sum()
+
+
+@torch.no_grad()
+def score(
+    model: PreTrainedModel, encoder: Encoder, cases: Sequence[Case], features_NTC: NDArray[np.float16] | None
+) -> dict[str, float]:
+    """Quick development scores: right function (softmax over functions) and whole answers as greedy decoding has them.
+
+    A greedy answer is right exactly if every next id is right given the right ones before it.
+    """
+    model.eval()
+    functions = torch.tensor(sorted(encoder.tokens.function_ids))
+    tally: dict[str, list[float]] = {}
+    rows = [encoder.row(case.text, case.calls, case.photo, case.lang) for case in cases]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    for start in range(0, len(order), 128):
+        chosen = order[start : start + 128]
+        batch = collate([rows[i] for i in chosen], encoder)
+        device = model.device
+        with torch.autocast(device.type, torch.bfloat16):
+            logits, target = answer_states(model, {k: v.to(device) for k, v in batch.items()}, features_NTC)
+        right, at = (logits.argmax(1) == target).cpu(), 0
+        for i in chosen:
+            count = len(rows[i].ids) - rows[i].start
+            first = functions[logits[at, functions].argmax().cpu()].item()
+            case = cases[i]
+            good = first == rows[i].ids[rows[i].start]
+            tally.setdefault(f"function/{case.lang}", []).append(good)
+            if case.role != "needed":
+                tally.setdefault(f"answer/{case.lang}", []).append(bool(right[at : at + count].all()))
+            elif case.domain:
+                tally.setdefault(f"photo/{case.domain}", []).append(bool(right[at : at + count].all()))
+            if case.calls[0].name == "irrelevant_function":
+                tally.setdefault("refusal", []).append(good)
+            at += count
+    model.train()
+    return {key: float(np.mean(values)) for key, values in sorted(tally.items())}
+
+
+class Watch(TrainerCallback):
+    """Curve, development scores, and a stop after so many minutes."""
+
+    def __init__(self, stage: Stage, check: Any, every: int) -> None:
+        self.stage, self.check, self.every = stage, check, every
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Write the loss to the curve."""
+        if logs and "loss" in logs and state.is_world_process_zero:
+            self.stage.log(state.global_step, loss=logs["loss"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Score now and then."""
+        if state.global_step % self.every == 0 and state.is_world_process_zero:
+            scores = self.check()
+            self.stage.log(state.global_step, **scores)
+            shown = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
+            self.stage.say(f"step {state.global_step}/{state.max_steps}: {shown} (chance of a function: 0.09)")
+
+
+def tune(
+    stage: Stage,
+    model: PreTrainedModel,
+    source: Source,
+    encoder: Encoder,
+    cases: Sequence[Case],
+    config: Mapping[str, Any],
+    features_NTC: NDArray[np.float16] | None = None,
+) -> dict[str, float]:
+    """Train the model in place on the source; development scores of the result."""
+    body = model.model.language_model if isinstance(model, LlavaForConditionalGeneration) else model.model
+    body.compile(dynamic=False)
+    trainer = AnswerTrainer(
+        model=model,
+        args=arguments(stage, config["steps"], 1, config["rate"], seed=1),
+        train_dataset=Batches(source, encoder, config["tokens"], config["steps"]),
+        data_collator=lambda items: items[0],
+        callbacks=[Watch(stage, lambda: score(model, encoder, cases, features_NTC), config["check_every"])],
+    )
+    trainer.function_ids = torch.tensor(sorted(encoder.tokens.function_ids))
+    trainer.features_NTC = features_NTC
+    trainer.train(resume_from_checkpoint=resume_point(stage) or None)
+    return score(model, encoder, cases, features_NTC)

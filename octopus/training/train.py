@@ -1,0 +1,191 @@
+"""`octopus train STAGE`: runs one stage of a recipe, or all, each going on where it was stopped.
+
+    lm ----> calls --\
+                      align --> functions --> a checkpoint folder, ready for `python -m octopus.export`
+    clip -----------/
+
+lm: English and Chinese text. calls: requests with the photo told in words. clip: photos and their names. align: the
+language model reads the tower. functions: requests with real photos.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from octopus.manifest import ImageSpec
+from octopus.model import build_llava, load_llava
+from octopus.registry import Registry
+from octopus.tokens import FILE_NAME, FUNCTION_TOKENS, Tokens, new_manifest
+from octopus.training import align, clip, corpus, functions, lm
+from octopus.training.augment import Vocabulary, auxiliary
+from octopus.training.build import DEFAULT_DATA, DEFAULT_RUN, LABELS, Built, recipe
+from octopus.training.data import Mixture, PhotoChoice, cases
+from octopus.training.requests import Request
+from octopus.training.stage import Stage
+
+STAGES = ("lm", "calls", "clip", "align", "functions")
+HELD_OUT_DOCUMENTS = 2000
+
+
+class Run:
+    """One run of a recipe in a folder: what its stages read and write."""
+
+    def __init__(self, folder: Path, data: Path, config: dict[str, Any]) -> None:
+        self.folder, self.data, self.config = folder, data, config
+        self.built = Built(folder / "data")
+        self.registry = Registry.default()
+
+    def stage(self, name: str, *inputs: str) -> Stage:
+        """A stage and the files it depends on (paths inside the run folder)."""
+        files = (LABELS, self.folder / "data" / FILE_NAME, *(self.folder / path for path in inputs))
+        return Stage(name, self.folder / name, self.config[name], files)
+
+    def tokens(self, image: ImageSpec | None = None) -> Tokens:
+        """The tokenizer with a manifest of the registered functions."""
+        pairs = dict(zip(FUNCTION_TOKENS, self.registry.values(), strict=False))
+        return Tokens(self.built.tokenizer, new_manifest(self.built.tokenizer, pairs, image=image))
+
+    def mixture(self, choice: PhotoChoice, share: float = 1.0) -> tuple[Mixture, list[Any]]:
+        """Training examples (from a share of the annotated lines) and development cases."""
+        train, dev = self.built.requests()
+        lines = thinned(train, share)
+        examples = Mixture(lines, Vocabulary.from_requests(lines, self.data), choice, auxiliary(self.data))
+        return examples, list(cases(dev, PhotoChoice(choice.photos, "dev")))
+
+
+def thinned(requests: Sequence[Request], share: float) -> list[Request]:
+    """A fixed share of the lines, whole groups, for learning curves."""
+    groups = sorted({request.group for request in requests})
+    kept = set(np.random.default_rng(3).permutation(groups)[: math.ceil(share * len(groups))].tolist())
+    return [request for request in requests if request.group in kept]
+
+
+def train_lm(run: Run) -> None:
+    """Stage `lm`."""
+    stage = run.stage("lm")
+    if stage.is_done():
+        return stage.say("already done")
+    texts = corpus.documents(run.data / "text")
+    lm.train(stage, run.built.tokenizer, texts[HELD_OUT_DOCUMENTS:], texts[:HELD_OUT_DOCUMENTS])
+
+
+def train_calls(run: Run, share: float = 1.0) -> None:
+    """Stage `calls`."""
+    stage = run.stage("calls", "lm/model/model.safetensors")
+    if stage.is_done():
+        return stage.say("already done")
+    photos = run.built.photos
+    examples, held_out = run.mixture(PhotoChoice(photos, "train"), share)
+    encoder = functions.Encoder(run.tokens(), run.registry, 0, photos)
+    model = lm.load(run.folder / "lm")
+    scores = functions.tune(stage, model, examples, encoder, held_out, stage.config)
+    model.save_pretrained(stage.folder / "model")
+    stage.finish(held_out=scores)
+
+
+def train_clip(run: Run, minutes: float | None) -> None:
+    """Stage `clip`."""
+    stage = run.stage("clip")
+    if stage.is_done():
+        return stage.say("already done")
+    clip.train(stage, run.built.photos, run.built.tokenizer, minutes)
+
+
+def vision(run: Run) -> tuple[Any, Any, PhotoChoice, ImageSpec]:
+    """The tower, its stored features, the choice of photos that knows what the tower is sure of, and the image spec."""
+    photos, config = run.built.photos, run.config["clip"]
+    tower = align.tower(run.folder / "clip", config)
+    stored = align.features(tower, photos, run.folder / "clip" / "features.npy")
+    certain = align.certainty(run.folder / "clip", config, photos, stored, run.built.tokenizer)
+    size = tower.config.image_size
+    spec = ImageSpec(size=size, mean=clip.MEAN, std=clip.STD, tokens=tower.config.image_tokens, fit="squash")
+    return tower, stored, PhotoChoice(photos, "train", certain), spec
+
+
+def train_align(run: Run) -> None:
+    """Stage `align`: the projector alone, then with the language model."""
+    stage = run.stage("align", "calls/model/model.safetensors", "clip/checkpoint.pt")
+    if stage.is_done():
+        return stage.say("already done")
+    tower, stored, choice, spec = vision(run)
+    gate = align.probe(stored, choice.photos)
+    align.gate(stage, gate)
+    tokens = run.tokens(spec)
+    encoder = align.CaptionEncoder(tokens, run.registry, spec.tokens, choice.photos)
+    torch.manual_seed(0)
+    model = build_llava(tower, lm.load(run.folder / "calls"), tokens.manifest.special.image)
+    model.model.vision_tower.requires_grad_(False)
+    captions = align.Captions(choice)
+    for part, config in (("projector", stage.config["projector"]), ("all", stage.config["all"])):
+        model.model.language_model.requires_grad_(part == "all")
+        model.lm_head.requires_grad_(part == "all")
+        inner = Stage(f"align/{part}", stage.folder / part, config)
+        functions.tune(inner, model, captions, encoder, (), config, stored)
+    save(model, tokens, stage.folder / "model")
+    stage.finish(**gate)
+
+
+def train_functions(run: Run, share: float = 1.0) -> None:
+    """Stage `functions`."""
+    stage = run.stage("functions", "align/model/model.safetensors")
+    if stage.is_done():
+        return stage.say("already done")
+    _, stored, choice, spec = vision(run)
+    tokens = run.tokens(spec)
+    examples, held_out = run.mixture(choice, share)
+    encoder = functions.Encoder(tokens, run.registry, spec.tokens, choice.photos)
+    model = load_llava(run.folder / "align" / "model").train()
+    model.model.vision_tower.requires_grad_(False)
+    scores = functions.tune(stage, model, examples, encoder, held_out, stage.config, stored)
+    save(model, tokens, stage.folder / "model")
+    stage.finish(held_out=scores)
+
+
+def save(model: Any, tokens: Tokens, folder: Path) -> None:
+    """A checkpoint folder as the exporter wants it: weights, manifest, tokenizer."""
+    model.save_pretrained(folder)
+    tokens.manifest.save(folder)
+    tokens.save(folder)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("stage", type=click.Choice([*STAGES, "all"]))
+@click.option("--recipe", "name", default="nano", show_default=True, metavar="NAME|FILE")
+@click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default=True, metavar="DIR")
+@click.option("--run", "folder", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True, metavar="DIR")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: all cores).")
+@click.option("--minutes", type=float, help="Stop stage clip after so many minutes; run again to go on.")
+@click.option("--share", type=click.FloatRange(0.01, 1.0), default=1.0, help="Share of the annotated lines used.")
+def command(
+    stage: str, name: str, data: Path, folder: Path, threads: int | None, minutes: float | None, share: float
+) -> None:
+    """Run one training stage of a recipe, or all of them in order. Everything resumes after a kill."""
+    if threads:
+        torch.set_num_threads(threads)
+    run = Run(folder, data, recipe(name))
+    for chosen in STAGES if stage == "all" else (stage,):
+        if chosen == "lm":
+            train_lm(run)
+        elif chosen == "calls":
+            train_calls(run, share)
+        elif chosen == "clip":
+            train_clip(run, minutes)
+        elif chosen == "align":
+            train_align(run)
+        else:
+            train_functions(run, share)
+        click.echo(json.dumps({"stage": chosen, "folder": str(folder / chosen)}))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; its exit code."""
+    command.main(list(arguments), prog_name="octopus train", standalone_mode=False)
+    return 0

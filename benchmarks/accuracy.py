@@ -27,12 +27,15 @@ RESULTS = Path(__file__).resolve().parent / "results"
 @click.command()
 @click.option("--model", metavar="DIR", help="Model folder, or name of a packaged model.")
 @click.option("--data", type=click.Path(path_type=Path), default=DATA, show_default=True, metavar="DIR")
+@click.option("--requests", type=click.Path(path_type=Path), metavar="FILE", help="Other annotated requests (.tsv).")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N cases, spread over all.")
 @click.option("--wrong", type=click.Path(path_type=Path), metavar="FILE", help="Write what went wrong, as JSON lines.")
 @click.option("-o", "out", type=click.Path(path_type=Path), default=RESULTS, show_default=True, metavar="DIR")
-def accuracy(model: str | None, data: Path, limit: int | None, wrong: Path | None, out: Path) -> None:
+def accuracy(
+    model: str | None, data: Path, requests: Path | None, limit: int | None, wrong: Path | None, out: Path
+) -> None:
     """Score a model against all baselines, and write the results."""
-    found, answers = examine(Agent(model), data, baseline=True, limit=limit)
+    found, answers = examine(Agent(model), data, baseline=True, limit=limit, requests=requests)
     lines = "\n".join(table(found)) + "\n"
     write(found, lines, out)
     if wrong is not None:

@@ -49,8 +49,12 @@ def tower(clip_folder: Path, config: Mapping[str, Any]) -> TimmVisionModel:
 
 @torch.no_grad()
 def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 256) -> NDArray[np.float16]:
-    """Tower output for every photo, `[N, tokens, width]` float16, stored at `path` and read from there next time."""
-    if not path.exists():
+    """Tower output for every photo, `[N, tokens, width]` float16, stored at `path` and read from there next time.
+
+    A tower that was trained on since (`checkpoint.pt` beside it is newer) has its features computed again.
+    """
+    checkpoint = path.with_name("checkpoint.pt")
+    if not path.exists() or (checkpoint.exists() and checkpoint.stat().st_mtime_ns > path.stat().st_mtime_ns):
         size, count = model.config.image_size, len(photos.pixels_NHWC)
         shape = (count, model.config.image_tokens, model.config.hidden_size)
         temporary = path.with_suffix(".tmp.npy")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import tomllib
 from tokenizers import Tokenizer
 
 import octopus.functions
@@ -25,6 +24,11 @@ from octopus.training import corpus, photos
 from octopus.training.data import PhotoChoice, cases, check_apart, save_cases
 from octopus.training.photos import Photos
 from octopus.training.requests import Request, read_requests, split
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FUNCTIONS = Path(octopus.functions.__file__).resolve().parent
 REQUESTS, LABELS = FUNCTIONS / "requests", FUNCTIONS / "labels.tsv"

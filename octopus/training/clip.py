@@ -243,7 +243,8 @@ def train(stage: Stage, photos: Photos, tokenizer: Tokenizer, minutes: float | N
         first = state["step"]
         stage.say(f"resumed at step {first}")
     prepared, optimizer = accelerator.prepare(objective, optimizer)
-    objective.model.visual.trunk.compile(dynamic=False)
+    if config.get("compile", False):
+        objective.model.visual.trunk.compile(dynamic=False)
     loop(stage, photos, prepared, objective, optimizer, accelerator, first, minutes)
 
 

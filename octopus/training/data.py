@@ -191,15 +191,17 @@ def cases(requests: Sequence[Request], choice: PhotoChoice) -> Iterator[Case]:
         if request.photo != "none":
             row, known = choice.choose(request, rng)
         example = realise(request, rng, None, known)
-        domain = next((DOMAINS.get(c.function) for c in request.calls if PHOTO in c.values.values()), None)
-        if domain is not None and row is not None:
+        seen = next((call for call in request.calls if PHOTO in call.values.values()), None)
+        domain = DOMAINS.get(seen.function) if seen else None
+        if seen is not None and domain is not None and row is not None:
             label = choice.photos.labels[choice.photos.label_N[row]]
-            exact, broader = _answer(request.calls, label, request.lang)
+            exact, broader = _answer(seen, label, request.lang)
         yield Case(request.id, request.lang, example.text, row, request.photo, example.calls, domain, exact, broader)
 
 
-def _answer(calls: Sequence[Annotated], label: Label, lang: str) -> tuple[str, str]:
-    slots = [slot for call in calls for slot, value in call.values.items() if value == PHOTO]
+def _answer(call: Annotated, label: Label, lang: str) -> tuple[str, str]:
+    """What the photo says for the call, exactly and more broadly; material and room have one word only."""
+    slots = [slot for slot, value in call.values.items() if value == PHOTO]
     if "room" in slots:
         return label.room, label.room
     if "animal" in slots:

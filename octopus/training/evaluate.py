@@ -21,12 +21,13 @@ import octopus.functions
 from octopus.agent import Agent
 from octopus.core import Pixels
 from octopus.training.baseline import REFUSAL, floor
+from octopus.training.build import DEFAULT_RUN
 from octopus.training.data import Case, PhotoChoice, cases, load_cases
 from octopus.training.photos import Photos
 from octopus.training.requests import Request, normalised, read_requests, split
 from octopus.training.scores import Answered, Majority, Rate, Report, photo_domain, report, same_calls
 
-DATA: Final = Path("runs/nano/data")
+DATA: Final = DEFAULT_RUN / "data"
 """Where `octopus data build` leaves development cases and photos."""
 FUNCTIONS: Final = Path(octopus.functions.__file__).parent
 """Where the annotated requests and the table of labels are."""
@@ -53,15 +54,22 @@ _PHOTO_BOUNDS: Final = {"cat or dog": 0.88, "rooms": 0.88, "waste material": 0.6
 @click.option("--model", metavar="DIR", help="Model folder, or name of a packaged model.")
 @click.option("--data", "folder", type=click.Path(path_type=Path), default=DATA, show_default=True, metavar="DIR")
 @click.option("--baseline", is_flag=True, help="Add the linear floor, and photos against a grey one and the majority.")
+@click.option("--requests", type=click.Path(path_type=Path), metavar="FILE", help="Other annotated requests (.tsv).")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N cases, spread over all.")
 @click.option("--wrong", type=click.Path(path_type=Path), metavar="FILE", help="Write what went wrong, as JSON lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
-    model: str | None, folder: Path, baseline: bool, limit: int | None, wrong: Path | None, as_json: bool
+    model: str | None,
+    folder: Path,
+    baseline: bool,
+    requests: Path | None,
+    limit: int | None,
+    wrong: Path | None,
+    as_json: bool,
 ) -> None:
     """Score a model on the development set."""
     agent = Agent(model)
-    found, answers = examine(agent, folder, baseline=baseline, limit=limit)
+    found, answers = examine(agent, folder, baseline=baseline, limit=limit, requests=requests)
     if wrong is not None:
         wrong.write_text("".join(mistakes(answers)), encoding="utf-8")
     click.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else "\n".join(table(found)))
@@ -73,11 +81,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def examine(
-    agent: Agent, folder: Path, *, baseline: bool = False, limit: int | None = None
+    agent: Agent, folder: Path, *, baseline: bool = False, limit: int | None = None, requests: Path | None = None
 ) -> tuple[Report, list[Answered]]:
-    """The report on an agent, and the answers behind it."""
-    all_cases = load_cases(folder)
+    """The report on an agent, and the answers behind it. Other requests than ours get held-out photos too."""
     photos = Photos(folder, FUNCTIONS / "labels.tsv")
+    if requests is None:
+        all_cases = load_cases(folder)
+    else:
+        known = {normalised(line.text) for line in read_requests(FUNCTIONS / "requests")}
+        unseen = [line for line in read_requests(requests) if normalised(line.text) not in known]
+        all_cases = list(cases(unseen, PhotoChoice(photos, "dev")))
     train = training_lines(all_cases) if baseline else []
     answers = answer(agent, spread(all_cases, limit), photos, train)
     return report(answers, agent.registry, agent.model, most_frequent(train, photos)), answers

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import LlavaForConditionalGeneration, PreTrainedModel, Trainer, TrainerCallback
 
 from octopus.core import Call, Function
 from octopus.tokens import Tokens
 from octopus.training.data import Case
-from octopus.training.lm import arguments, resume_point
+from octopus.training.lm import arguments, go_on
 from octopus.training.photos import Photos
 from octopus.training.requests import Example
 from octopus.training.stage import Stage
@@ -148,6 +148,10 @@ class AnswerTrainer(Trainer):
     function_ids: Tensor
     features_NTC: NDArray[np.float16] | None = None
 
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
+        """Batches in order: they are mixed already, and out of order a whole pool would be made for each one."""
+        return SequentialSampler(self.train_dataset)
+
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Mean weighted cross-entropy over answer ids."""
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=True)
@@ -174,7 +178,7 @@ def score(
         chosen = order[start : start + 128]
         batch = collate([rows[i] for i in chosen], encoder)
         device = model.device
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.compiler.set_stance("force_eager"), torch.autocast(device.type, torch.bfloat16):
             logits, target = answer_states(model, {k: v.to(device) for k, v in batch.items()}, features_NTC)
         right, at = (logits.argmax(1) == target).cpu(), 0
         for i in chosen:
@@ -201,9 +205,10 @@ class Watch(TrainerCallback):
         self.stage, self.check, self.every = stage, check, every
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Write the loss to the curve."""
+        """Write the loss to the curve, and say it."""
         if logs and "loss" in logs and state.is_world_process_zero:
             self.stage.log(state.global_step, loss=logs["loss"])
+            self.stage.say(f"step {state.global_step}/{state.max_steps} loss {logs['loss']:.3f}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Score now and then."""
@@ -224,8 +229,9 @@ def tune(
     features_NTC: NDArray[np.float16] | None = None,
 ) -> dict[str, float]:
     """Train the model in place on the source; development scores of the result."""
-    body = model.model.language_model if isinstance(model, LlavaForConditionalGeneration) else model.model
-    body.compile(dynamic=False)
+    if config.get("compile", False):
+        body = model.model.language_model if isinstance(model, LlavaForConditionalGeneration) else model.model
+        body.compile(dynamic=False)
     trainer = AnswerTrainer(
         model=model,
         args=arguments(stage, config["steps"], 1, config["rate"], seed=1),
@@ -235,5 +241,5 @@ def tune(
     )
     trainer.function_ids = torch.tensor(sorted(encoder.tokens.function_ids))
     trainer.features_NTC = features_NTC
-    trainer.train(resume_from_checkpoint=resume_point(stage) or None)
+    go_on(trainer, stage)
     return score(model, encoder, cases, features_NTC)

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from octopus.training.stage import Stage
 
@@ -114,6 +114,25 @@ class Report(TrainerCallback):
                 )
 
 
+class Progress(TrainerCallback):
+    """The stage's progress bar, in place of the lines that the Trainer prints."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Open the bar where an earlier run stopped."""
+        self.bar = self.stage.progress(state.max_steps, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """One step more."""
+        self.bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Close the bar."""
+        self.bar.close()
+
+
 def arguments(stage: Stage, steps: int, batch: int, rate: float, **more: Any) -> TrainingArguments:
     """What every Trainer stage has in common."""
     options: dict[str, Any] = {
@@ -146,6 +165,13 @@ def resume_point(stage: Stage) -> bool:
     return any((stage.folder / "trainer").glob("checkpoint-*/trainer_state.json"))
 
 
+def go_on(trainer: Trainer, stage: Stage) -> None:
+    """Train to the end, from the last checkpoint if there is one; nothing is printed on stdout, which is for data."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Progress(stage))
+    trainer.train(resume_from_checkpoint=resume_point(stage) or None)
+
+
 def train(stage: Stage, tokenizer: Tokenizer, texts: Sequence[str], held_out: Sequence[str]) -> None:
     """Run the stage and save `model/`."""
     config = stage.config
@@ -158,7 +184,8 @@ def train(stage: Stage, tokenizer: Tokenizer, texts: Sequence[str], held_out: Se
         with torch.no_grad():
             model.model.embed_tokens.weight.copy_(torch.from_numpy(vectors) * 0.02)
         stage.say("word vectors are in")
-    model.model.compile(dynamic=False)
+    if config.get("compile", False):
+        model.model.compile(dynamic=False)
     rows = Packed(ids, config["length"], config["steps"] * config["batch"])
     trainer = NextToken(
         model=model,
@@ -166,7 +193,7 @@ def train(stage: Stage, tokenizer: Tokenizer, texts: Sequence[str], held_out: Se
         train_dataset=rows,
         callbacks=[Report(stage, math.log(tokenizer.get_vocab_size()))],
     )
-    trainer.train(resume_from_checkpoint=resume_point(stage) or None)
+    go_on(trainer, stage)
     test = pack(tokenizer, held_out)
     loss = evaluate(model, Packed(test, config["length"], len(test) // config["length"] - 1))
     model.save_pretrained(stage.folder / "model")

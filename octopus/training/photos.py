@@ -26,6 +26,8 @@ from octopus.errors import OctopusError
 
 REPEATS = {"waste9_new": 5, "houses": 4, "ikea": 3, "grocery": 3, "cat_breeds": 3, "dog_breeds": 3, "fashion": 2}
 """How often a photo of a small set is seen for one of the large sets (tiny, mini, food101)."""
+COLUMNS = ("source", "label_key", "name_en", "name_zh", "functions", "material", "room", "animal")
+"""What a label table must have; `broader_en`, `broader_zh` and `group` may be absent."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,24 @@ class Label:
 
 
 def read_labels(path: Path) -> dict[tuple[str, str], Label]:
-    """`labels.tsv` by (source, label key)."""
+    """`labels.tsv` by (source, label key).
+
+    Raises:
+        OctopusError: The table is missing or malformed; the message names the line.
+    """
     if not path.exists():
         raise OctopusError(f"{path} is missing", "point --data to the folder that holds images/ and labels.tsv")
     labels = {}
     with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+        table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if absent := [column for column in COLUMNS if column not in (table.fieldnames or ())]:
+            raise OctopusError(f"{path} lacks the column {absent[0]}", "its first line names the columns, tabs between")
+        for row in table:
+            if None in row or None in row.values() or not all(row[column] for column in COLUMNS[:4]):
+                raise OctopusError(
+                    f"{path}:{table.line_num}: the columns do not fit the first line, or a name is empty",
+                    "every label has a source, a key and a name in both languages",
+                )
             labels[row["source"], row["label_key"]] = Label(
                 row["source"],
                 row["name_en"],
@@ -124,6 +138,8 @@ class Photos:
         columns = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
         known = read_labels(labels_file)
         self.pixels_NHWC: NDArray[np.uint8] = np.load(folder / "photos.npy", mmap_mode="r")
+        if lost := [f"{source} {key}" for source, key in columns["labels"] if (source, key) not in known]:
+            raise OctopusError(f"{labels_file} has no label {lost[0]}", "restore its line, or pack the photos again")
         self.labels: list[Label] = [known[source, key] for source, key in columns["labels"]]
         self.label_N = np.asarray(columns["label"], dtype=np.int64)
         self.source: list[str] = columns["source"]

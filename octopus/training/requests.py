@@ -83,17 +83,18 @@ class Example:
     id: str
 
 
-def read_requests(folder: Path) -> list[Request]:
-    """All requests of the folder's `*.tsv` files, later batches (a number at the end of the name) last.
+def read_requests(source: Path) -> list[Request]:
+    """All requests of one file, or of a folder's `*.tsv` files, later batches (a number at the end of the name) last.
 
     A line that repeats the text of an earlier one is left out.
 
     Raises:
-        OctopusError: The folder has no such file, or a line is malformed; the message names file and line.
+        OctopusError: There is no such file, or a line is malformed; the message names file and line.
     """
-    files = sorted(folder.glob("*.tsv"), key=lambda path: (_batch(path.stem), path.stem))
+    found = [source] if source.is_file() else source.glob("*.tsv")
+    files = sorted(found, key=lambda path: (_batch(path.stem), path.stem))
     if not files:
-        raise OctopusError(f"{folder} has no request files", "annotated requests are in functions/requests")
+        raise OctopusError(f"{source} has no request files", "annotated requests are in functions/requests")
     requests: list[Request] = []
     seen: set[tuple[str, bool]] = set()
     for file in files:

@@ -20,6 +20,7 @@ import click
 import numpy as np
 import torch
 
+from octopus.errors import OctopusError
 from octopus.manifest import ImageSpec
 from octopus.model import build_llava, load_llava
 from octopus.registry import Registry
@@ -44,8 +45,17 @@ class Run:
         self.registry = Registry.default()
 
     def stage(self, name: str, *inputs: str) -> Stage:
-        """A stage and the files it depends on (paths inside the run folder)."""
+        """A stage and the files it depends on (paths inside the run folder, the stage that writes each in front).
+
+        Raises:
+            OctopusError: A file is not there yet; the hint says what writes it.
+        """
         files = (LABELS, self.folder / "data" / FILE_NAME, *(self.folder / path for path in inputs))
+        for path, hint in zip(
+            files[1:], ("data build", *(f"train {path.split('/')[0]}" for path in inputs)), strict=True
+        ):
+            if not path.exists():
+                raise OctopusError(f"{path} is missing", f"run `octopus {hint}` first")
         return Stage(name, self.folder / name, self.config[name], files)
 
     def tokens(self, image: ImageSpec | None = None) -> Tokens:
@@ -129,6 +139,7 @@ def train_align(run: Run) -> None:
         model.lm_head.requires_grad_(part == "all")
         inner = Stage(f"align/{part}", stage.folder / part, config)
         functions.tune(inner, model, captions, encoder, (), config, stored)
+        inner.finish()
     save(model, tokens, stage.folder / "model")
     stage.finish(**gate)
 

@@ -94,6 +94,17 @@ def test_the_curve_becomes_a_picture(tmp_path: Path) -> None:
         assert len(set(picture.convert("L").resize((80, 60)).tobytes())) > 10
 
 
+def test_work_that_began_otherwise_is_not_silently_continued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Stage("lm", tmp_path, CONFIG).begin(resumed=True)  # the work of an older octopus
+    Stage("lm", tmp_path, CONFIG).begin(resumed=False)
+    Stage("lm", tmp_path, CONFIG).begin(resumed=True)
+    assert capsys.readouterr().err == ""
+    Stage("lm", tmp_path, {**CONFIG, "rate": 2e-3}).begin(resumed=True)
+    assert f"remove {tmp_path} to start over" in capsys.readouterr().err
+
+
 def test_talk_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage = Stage("calls", tmp_path, CONFIG)
     stage.say("half way")

@@ -273,6 +273,36 @@ def test_a_pool_of_batches_is_made_once(base: Path, run: Path, tmp_path: Path) -
     assert asked == list(range(len(asked))) and len(asked) == 2 * (16 * config["tokens"] // 40)
 
 
+def test_compiling_is_the_recipes_choice(
+    base: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = the_run(base)
+    photos, tokenizer = tiny.built.photos, tiny.built.tokenizer
+    choice = PhotoChoice(photos, "train")
+    encoder = functions.Encoder(tiny.tokens(), tiny.registry, 0, photos)
+    compiled: list[str] = []
+
+    def instead(module: torch.nn.Module, **_: object) -> None:
+        compiled.append(type(module).__name__)
+        raise Killed
+
+    def stage(name: str) -> Stage:
+        return Stage(name, tmp_path / name, {**tiny.config[name], "compile": True})
+
+    monkeypatch.setattr(torch.nn.Module, "compile", instead)
+    texts, calls = ["see you at home"] * 50, stage("calls")
+    with pytest.raises(Killed):
+        lm.train(stage("lm"), tokenizer, texts, texts)
+    with pytest.raises(Killed):
+        clip.train(stage("clip"), photos, tokenizer)
+    with pytest.raises(Killed):
+        functions.tune(calls, lm.load(run / "lm"), align.Captions(choice), encoder, (), calls.config)
+    assert len(compiled) == 3
+    nano = build.recipe("nano")
+    sections = [nano[name] for name in ("clip", "lm", "calls", "functions")] + list(nano["align"].values())
+    assert all(section["compile"] is True for section in sections)
+
+
 def test_features_are_made_again_for_another_tower(base: Path, run: Path, tmp_path: Path) -> None:
     tiny = the_run(base)
     folder = tmp_path / "clip"

@@ -237,6 +237,7 @@ def train(stage: Stage, photos: Photos, tokenizer: Tokenizer, minutes: float | N
     )
     state = stage.load()
     first = 0
+    stage.begin(state is not None)
     if state:
         objective.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

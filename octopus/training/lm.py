@@ -167,6 +167,7 @@ def resume_point(stage: Stage) -> bool:
 
 def go_on(trainer: Trainer, stage: Stage) -> None:
     """Train to the end, from the last checkpoint if there is one; nothing is printed on stdout, which is for data."""
+    stage.begin(resume_point(stage))
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress(stage))
     trainer.train(resume_from_checkpoint=resume_point(stage) or None)

@@ -1,8 +1,8 @@
 """What every training stage shares: a folder that remembers how far it got.
 
-A stage has a folder with `checkpoint.pt` (or the Trainer's own checkpoints), `curve.jsonl`, `curve.png` and, once it
-is complete, `done.json` with its configuration, the hashes of its inputs, versions and results. A stage whose
-`done.json` matches is skipped; a killed one goes on from its last checkpoint. Knows nothing about models or data.
+A stage has a folder with `begun.json`, `checkpoint.pt` (or the Trainer's own checkpoints), `curve.jsonl` and, once it
+is complete, `curve.png` and `done.json` with its configuration, the hashes of its inputs, versions and results. A stage
+whose `done.json` matches is skipped; a killed one goes on from its last checkpoint. Knows nothing about models or data.
 """
 
 from __future__ import annotations
@@ -61,6 +61,14 @@ class Stage:
             return False
         done = json.loads(path.read_text(encoding="utf-8"))
         return bool({key: done[key] for key in ("config", "inputs")} == self.identity())
+
+    def begin(self, resumed: bool) -> None:
+        """Remember what the work in this folder began with; say so when a resumed run goes on with something else."""
+        path, identity = self.folder / "begun.json", self.identity()
+        if not resumed:
+            path.write_text(json.dumps(identity, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        elif path.exists() and json.loads(path.read_text(encoding="utf-8")) != identity:
+            self.say(f"goes on with work of another configuration or other inputs; remove {self.folder} to start over")
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a checkpoint so that a kill at any moment leaves the old or the new one, never half of it."""

@@ -137,7 +137,7 @@ def train_align(run: Run) -> None:
     for part, config in (("projector", stage.config["projector"]), ("all", stage.config["all"])):
         model.model.language_model.requires_grad_(part == "all")
         model.lm_head.requires_grad_(part == "all")
-        inner = Stage(f"align/{part}", stage.folder / part, config)
+        inner = Stage(f"align/{part}", stage.folder / part, config, stage.inputs)
         functions.tune(inner, model, captions, encoder, (), config, stored)
         inner.finish()
     save(model, tokens, stage.folder / "model")

@@ -54,7 +54,7 @@ def export_onnx(checkpoint_dir: str | Path, out_dir: str | Path, quant: Quant = 
         "embed_tokens": export_embeddings(model, quant),
         "decoder_model_merged": export_decoder(model, quant),
     }
-    for stale in folder.glob("*.onnx*"):
+    for stale in [path for stem in graphs for path in folder.glob(f"{stem}_*.onnx*")]:
         stale.unlink()
     paths = [_save(graph, folder / f"{stem}_{quant}.onnx") for stem, graph in graphs.items()]
     if checkpoint.resolve() != folder.resolve():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from octopus import decode
 from octopus.core import Outcome, Plan, Query, Result
 from octopus.device import Device
+from octopus.errors import UsageError
 from octopus.hub import find_model, open_backend
 from octopus.image import load_photo, to_jpeg
 from octopus.policy import decide
@@ -115,9 +116,12 @@ class Agent:
         Raises:
             TextError: The answer is empty or too long.
             FunctionError: The answer does not fit the argument.
+            UsageError: The plan asks nothing.
         """
         calls = list(plan.calls)
-        place = next(n for n, call in enumerate(calls) if call.missing)
+        place = next((n for n, call in enumerate(calls) if call.missing), None)
+        if place is None:
+            raise UsageError("there is no question to answer", "answer only a plan that has a question")
         name, *missing = calls[place].missing
         arguments = {**calls[place].arguments, name: clean_text(text)}
         if not missing:

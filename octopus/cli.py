@@ -13,8 +13,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -41,7 +42,7 @@ _model_option = click.option("--model", metavar="DIR", help="Model folder, or na
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Prints every error as one line on stderr."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows "?", and the command goes on
     try:
@@ -97,8 +98,9 @@ def run(
     """
     request = _request(text, image)
     photo = _read_stdin("the photo") if image == "-" else image
-    agent = _agent(model, functions_file)
-    result = agent.call(request, photo, dry_run=dry_run, confirm=_confirm(), yes=yes)
+    with redirect_stdout(sys.stderr):  # what a function prints is talk
+        agent = _agent(model, functions_file)
+        result = agent.call(request, photo, dry_run=dry_run, confirm=_confirm(), yes=yes)
     if as_json:
         _print_json(result.to_dict())
     else:
@@ -189,7 +191,7 @@ def train(arguments: tuple[str, ...]) -> int:
     return _pass_on("octopus.training.train", arguments)
 
 
-@octopus.group()
+@octopus.group(no_args_is_help=False)
 def data() -> None:
     """Work with training data: data build."""
 
@@ -217,7 +219,7 @@ def _request(words: tuple[str, ...], image: str | None) -> str:
         return " ".join(words)
     if image == "-":
         raise UsageError("text and photo cannot both come from stdin", "give the text as an argument")
-    if sys.stdin.isatty():
+    if _has_terminal(sys.stdin):
         raise TextError("the text is empty", "say what to do, for example: octopus run text this to mom")
     try:
         return _read_stdin("the text").decode("utf-8-sig")
@@ -226,7 +228,7 @@ def _request(words: tuple[str, ...], image: str | None) -> str:
 
 
 def _read_stdin(what: str) -> bytes:
-    content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    content = sys.stdin.buffer.read(LARGEST_INPUT + 1) if sys.stdin else b""
     if len(content) > LARGEST_INPUT:
         raise UsageError(f"{what} on stdin is larger than {LARGEST_INPUT >> 20} MB")
     return content
@@ -261,9 +263,13 @@ def _function_tokens(model: str | None) -> dict[str, str]:
 
 def _confirm() -> Callable[[str], bool] | None:
     """Asks on the terminal; None, which means no, when nobody sits there."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (_has_terminal(sys.stdin) and _has_terminal(sys.stderr)):
         return None
     return lambda question: click.confirm(question, default=False, err=True)
+
+
+def _has_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()  # None: closed by whoever started the command
 
 
 def _pass_on(module: str, arguments: tuple[str, ...]) -> int:
@@ -283,10 +289,11 @@ def _print(lines: Iterable[str]) -> None:
 
 def _print_json(value: Any) -> None:
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    click.echo(json.dumps(value, ensure_ascii=not utf8))
+    # A function of the user's may report anything; what it did is told all the same.
+    click.echo(json.dumps(value, ensure_ascii=not utf8, default=str))
 
 
 def _complain(message: str, hint: str, code: int) -> int:
     line = f"octopus: {message} ({hint})" if hint else f"octopus: {message}"
-    click.echo(" ".join(line.split()), err=True)
+    click.echo(presentation.one_line(line), err=True)
     return code

@@ -114,8 +114,14 @@ def _kind(body: Callable[..., Any], name: str, annotation: Any) -> tuple[str, tu
     if typing.get_origin(annotation) is not Literal:
         shown = annotation.__name__ if isinstance(annotation, type) else annotation
         _refuse(body, f"parameter {name!r} has the unsupported type {shown}", _TYPES_HINT)
-    if not all(isinstance(choice, str) and choice.strip() for choice in choices) or len(set(choices)) < len(choices):
-        _refuse(body, f"parameter {name!r} has unusable choices", "a Literal holds different, non-empty strings")
+    if not all(isinstance(choice, str) and choice and choice == choice.strip() for choice in choices) or len(
+        set(choices)
+    ) < len(choices):
+        _refuse(
+            body,
+            f"parameter {name!r} has unusable choices",
+            "a Literal holds different, non-empty strings without spaces around them",
+        )
     return "enum", choices
 
 

@@ -90,7 +90,7 @@ def _phone() -> str:
     place = read_settings().phone
     if place == MEMORY:
         return "in memory only"
-    path = Path(place)
+    path = Path(place).expanduser()
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     writable = os.access(path if path.exists() else folder, os.W_OK)
     if path.is_dir() or not writable:

@@ -6,13 +6,14 @@ lie and which runtime fits which files; what the files mean is the business of t
 
 from __future__ import annotations
 
+import os.path
 from pathlib import Path
 
 from octopus.errors import ModelError
+from octopus.manifest import FILE_NAME
 from octopus.runtime import Backend
 
 MODELS = Path(__file__).resolve().parent / "models"
-MANIFEST = "manifest.json"
 
 
 def find_model(model: str | Path) -> Path:
@@ -31,11 +32,11 @@ def find_model(model: str | Path) -> Path:
     if _holds_model(folder):
         return folder
     names = ", ".join(packaged) or "none in this installation"
-    hint = f"give a folder with a {MANIFEST}, or the name of a packaged model: {names}"
+    hint = f"give a folder with a {FILE_NAME}, or the name of a packaged model: {names}"
     shown = str(model)[:200]
-    if _is(folder, "file"):
+    if os.path.isfile(folder):
         raise ModelError(f"{shown!r} is a file, not a model folder", hint)
-    if _is(folder, "dir"):
+    if os.path.isdir(folder):
         raise ModelError(f"the folder {shown!r} holds no model", hint)
     raise ModelError(f"the model folder {shown!r} is missing", hint)
 
@@ -68,11 +69,4 @@ def open_backend(folder: Path, threads: int | None = None) -> Backend:
 
 
 def _holds_model(folder: Path) -> bool:
-    return _is(folder / MANIFEST, "file")
-
-
-def _is(path: Path, kind: str) -> bool:
-    try:
-        return path.is_file() if kind == "file" else path.is_dir()
-    except (OSError, ValueError):  # an over-long or otherwise impossible path
-        return False
+    return os.path.isfile(folder / FILE_NAME)  # False, not an error, for an impossible path

@@ -11,7 +11,7 @@ import io
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,6 +30,7 @@ MAX_PIXELS = 40_000_000  # decoded at once; JPEG is decoded at down to 1/8 scale
 MAX_DOWNLOAD = 32 * 1024 * 1024  # bytes
 TIMEOUT = 20.0  # seconds for a whole download
 
+_FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")  # and JPEG; others stay shut: Pillow runs Ghostscript on EPS
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _HEIC_HINT = "convert it to JPEG or PNG first; iPhone: Settings > Camera > Formats > Most Compatible"
 _NOT_IMAGE_HINT = "JPEG, PNG, WebP, GIF, BMP and TIFF can be read"
@@ -46,7 +47,9 @@ def load_photo(source: str | Path | bytes | Image.Image | NDArray[Any]) -> Pixel
     if isinstance(source, np.ndarray):
         return _finish(_from_array(source), "the array")
     if isinstance(source, Image.Image):
-        return _finish(source.copy(), "the picture")
+        _check_size(source, "the picture")
+        with _image_errors("the picture"):  # one that was only opened is read while it is copied
+            return _finish(source.copy(), "the picture")
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(source), "the picture")
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
@@ -81,8 +84,13 @@ def to_jpeg(photo: Pixels) -> bytes:
 
 def _decode(stream: BinaryIO, name: str) -> Pixels:
     """Bytes of an image file to a photo."""
-    head = stream.read(16)
-    stream.seek(0)
+    with _image_errors(name):
+        if not stream.seekable():  # a pipe
+            stream = io.BytesIO(stream.read(MAX_DOWNLOAD + 1))
+            if len(stream.getbuffer()) > MAX_DOWNLOAD:
+                raise ImageError(f"{name} is larger than {MAX_DOWNLOAD >> 20} MB", "shrink it first")
+        head = stream.read(16)
+        stream.seek(0)
     if not head:
         raise ImageError(f"{name} is empty (zero bytes)")
     with _image_errors(name, head):
@@ -92,7 +100,7 @@ def _decode(stream: BinaryIO, name: str) -> Pixels:
                 _check_size(image, name)
             image.draft(None, (LONG_SIDE, LONG_SIDE))
         else:
-            image = Image.open(stream)
+            image = Image.open(stream, formats=_FORMATS)
         return _finish(image, name)
 
 
@@ -107,7 +115,8 @@ def _finish(image: Image.Image, name: str) -> Pixels:
         elif "transparency" in image.info:  # a colour key
             image = image.convert("RGBA")
         image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        image = ImageOps.exif_transpose(image)
+        with suppress(Exception):  # odd metadata in a good picture: then it stays as it is
+            image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -141,8 +150,8 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     elif array.dtype.kind in "iu" and array.dtype.itemsize > 1:  # 16-bit depth, also where Pillow widens it to 32
         if array.min() < 0 or array.max() > 65535:
             raise ImageError("a picture of integers must have values from 0 to 255, or to 65535 for 16 bits")
-        array = (array if array.dtype.itemsize > 2 or array.dtype.kind == "u" else array.astype(np.int32)) >> 8
-        array = array.astype(np.uint8)
+        sixteen = array.max() > 255 or (array.dtype.kind == "u" and array.dtype.itemsize == 2)
+        array = (array >> 8 if sixteen else array).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise ImageError(f"an array of {array.dtype} is no picture", "give uint8")
     return Image.fromarray(np.ascontiguousarray(array))
@@ -161,11 +170,9 @@ def _image_errors(name: str, head: bytes = b"") -> Iterator[None]:
         raise ImageError(f"{name} is not an image", _NOT_IMAGE_HINT) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large", f"scale it below {MAX_PIXELS // 1_000_000} megapixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, IndexError, KeyError) as error:
-        raise ImageError(f"{name} is broken or incomplete: {error}", "open it in a viewer and save it again") from error
-    except Exception as error:
-        if type(error).__module__ not in ("struct", "zlib"):
-            raise
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise anything
         raise ImageError(f"{name} is broken or incomplete: {error}", "open it in a viewer and save it again") from error
 
 
@@ -176,7 +183,7 @@ def _open_file(path: Path) -> BinaryIO:
         raise ImageError(f"there is no file {path}", "check the path of the picture") from None
     except IsADirectoryError:
         raise ImageError(f"{path} is a folder", "name one picture in it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the home folder of nobody
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(f"cannot open {str(path)[:200]!r}: {reason}") from None
 
@@ -186,11 +193,14 @@ def _download(url: str) -> bytes:
     import http.client  # imported here: they cost more time to load than the model takes to answer
     import urllib.error
     import urllib.request
+    from urllib.parse import quote, urlsplit, urlunsplit
 
     deadline = time.monotonic() + TIMEOUT
     chunks: list[bytes] = []
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "octopus", "Accept": "image/*"})
+        parts, safe = urlsplit(url), "/%:=&?~+!$,;'@()*[]"  # people paste spaces and 猫.jpg
+        address = urlunsplit(parts._replace(path=quote(parts.path, safe), query=quote(parts.query, safe)))
+        request = urllib.request.Request(address, headers={"User-Agent": "octopus", "Accept": "image/*"})
         with urllib.request.urlopen(request, timeout=TIMEOUT / 2) as response:
             while chunk := response.read1(1 << 16):
                 chunks.append(chunk)

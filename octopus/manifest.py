@@ -133,7 +133,7 @@ class Manifest:
         return replace(self, files={name: hash_file(Path(folder) / name) for name in sorted(names)})
 
     def check_files(self, folder: str | Path) -> None:
-        """ModelError, naming the file, when a listed file is missing or differs from what was exported."""
+        """ModelError, naming the file, when a listed one is missing or differs, or a graph is not listed."""
         for name, expected in self.files.items():
             path = Path(folder) / name
             if Path(name).name != name:
@@ -145,6 +145,9 @@ class Manifest:
                     f"{path} was changed: its hash is not the one in {FILE_NAME}",
                     f"restore the file or install model '{self.name}' again",
                 )
+        for path in sorted(Path(folder).glob("*.onnx*")):
+            if path.name not in self.files:
+                raise ModelError(f"{path} is not listed in {FILE_NAME}", "remove it or export the model again")
 
     def check_functions(self, registry: Mapping[str, Function]) -> None:
         """ModelError when the registered functions are not exactly those, with those signatures, of the training."""

@@ -6,6 +6,7 @@ where the output is not a terminal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ _SECTIONS = {
     "searches": "Searches",
     "unfinished": "Unfinished",
 }
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _HIDDEN = ("id", "time", "message_id")  # shown by --json; time stands in front
 
 
@@ -86,6 +88,11 @@ def check_lines(checks: Iterable[tuple[str, bool, str, str]]) -> Iterator[str]:
             yield click.style(f"  {'':9} {hint}", dim=True)
 
 
+def one_line(text: str) -> str:
+    """Text without line breaks, terminal codes and marks that reorder it: it may come from a file or a server."""
+    return " ".join(_CONTROLS.sub(" ", text).split())
+
+
 def _arguments(call: Call) -> Iterator[tuple[str, Any]]:
     yield from call.arguments.items()
     yield from ((name, None) for name in call.missing if name not in call.arguments)
@@ -100,8 +107,12 @@ def _row(row: Mapping[str, Any]) -> str:
     cells = [str(row["time"])[:16].replace("T", " ")] if row.get("time") else []
     shown = ((name, value) for name, value in row.items() if name not in _HIDDEN and value not in (None, "", {}))
     return "  ".join(
-        [*cells, *(f"{name}={_cell(value['name'] if name == 'contact' else value)}" for name, value in shown)]
+        [*cells, *(f"{name}={_cell(_person(value) if name == 'contact' else value)}" for name, value in shown)]
     )
+
+
+def _person(contact: Any) -> Any:
+    return contact.get("name", contact) if isinstance(contact, Mapping) else contact
 
 
 def _cell(value: Any) -> str:
@@ -109,5 +120,5 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={_cell(inner)}" for name, inner in value.items())
-    text = " ".join(str(value).split())
+    text = one_line(str(value))
     return text if len(text) <= 60 else text[:59] + "…"

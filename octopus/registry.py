@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -114,9 +115,9 @@ class Registry(Mapping[str, Function]):
         try:
             with phone.underway(call.name, arguments):
                 receipt = _receipt(call.name, self[call.name].body(phone, **arguments))
-        except Exception as error:  # functions come from users and may raise anything
+        except (Exception, SystemExit) as error:  # functions come from users and may raise anything
             return Outcome(call, "failed", f"{call.name} failed: {_one_line(str(error)) or type(error).__name__}")
-        return Outcome(call, "done", _one_line(receipt.summary), receipt.data)
+        return Outcome(call, "done", _one_line(str(receipt.summary)), receipt.data)
 
 
 class _PlainSchema(GenerateJsonSchema):
@@ -129,7 +130,7 @@ def _receipt(name: str, returned: Any) -> Receipt:
     if isinstance(returned, Receipt):
         return returned
     if isinstance(returned, Mapping):
-        return Receipt(f"{name} done", dict(returned))
+        return Receipt(f"{name} done", {str(key): value for key, value in returned.items()})
     return Receipt(f"{name} done" if returned is None else str(returned))
 
 
@@ -175,7 +176,7 @@ def _declared_in(module: ModuleType) -> list[Function]:
 
 
 def _run_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, not an error, for an impossible path
         raise FunctionError(f"{path}: no such file", "give a Python file with declared functions")
     name = f"octopus_function_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -99,6 +99,17 @@ def test_a_function_that_fails_exits_with_5(octopus: Command, tmp_path: Path) ->
     assert [row["function"] for row in phone()["unfinished"]] == ["instacart_shopping"]
 
 
+@pytest.mark.parametrize(
+    "body", ["raise SystemExit(0)", "return {1j: object()}", "print('hello'); return {'at': object()}"]
+)
+def test_a_function_cannot_spoil_the_answer(octopus: Command, tmp_path: Path, body: str) -> None:
+    arguments = "    Args:\n        item: The grocery item.\n        quantity: How many.\n"
+    path = write_functions(tmp_path, "phone, item: str, quantity: int = 1", arguments, body)
+    ended = octopus("run", "--json", "--functions", path, "买两盒牛奶")
+    assert ended.code == (5 if "SystemExit" in body else 0)
+    assert len(json.loads(ended.out)["results"]) == 1
+
+
 def test_functions_lists_all_with_their_tokens(octopus: Command) -> None:
     ended = octopus("functions")
     assert ended.code == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import subprocess
 import sys
@@ -183,7 +184,13 @@ def test_heic_says_what_to_do() -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    cases = {"no file": tmp_path / "none.jpg", "is a folder": tmp_path, "cannot open": "a\0b", "cannot": "x" * 5000}
+    cases = {
+        "no file": tmp_path / "none.jpg",
+        "is a folder": tmp_path,
+        "cannot open": "a\0b",
+        "cannot": "x" * 5000,
+        "home": "~nobody-here/a.jpg",
+    }
     for message, source in cases.items():
         with pytest.raises(ImageError, match=message) as error:
             load_photo(source)
@@ -195,6 +202,7 @@ def test_arrays() -> None:
     assert (load_photo(pixels) == pixels).all()
     assert (load_photo(pixels / np.float64(255)) == pixels).all()
     assert (load_photo(pixels.astype(np.int64) * 256) == pixels).all()
+    assert (load_photo(pixels.astype(np.int64)) == pixels).all()
     assert (load_photo(np.ones((4, 5), bool)) == 255).all()
     assert load_photo(np.zeros((4, 5, 1), np.uint8)).shape == (4, 5, 3)
     clear = np.zeros((4, 5, 4), np.uint8)
@@ -231,6 +239,30 @@ def test_a_pil_image_is_left_as_it_was() -> None:
     assert image.size == (3000, 2000)
     with Image.open(io.BytesIO(encoded(picture(), "JPEG"))) as lazy:
         assert near(load_photo(lazy), 5, 30, RED)
+
+
+def test_a_broken_pil_image() -> None:
+    data = encoded(Image.effect_noise((300, 300), 90), "JPEG")
+    with pytest.raises(ImageError, match="broken"):
+        load_photo(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_eps_is_never_handed_to_ghostscript(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("a program was run"))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(ImageError, match="is not an image"):
+        load_photo(eps)
+
+
+def test_odd_metadata_does_not_hide_a_good_picture() -> None:
+    assert near(load_photo(encoded(picture(), "PNG", exif=b"garbage")), 5, 30, RED)
+
+
+def test_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(encoded(picture(), "PNG"),), daemon=True).start()
+    assert near(load_photo(pipe), 5, 30, RED)
 
 
 def test_no_warning_escapes() -> None:
@@ -282,7 +314,9 @@ def serve() -> Iterator[Callable[[bytes, int], str]]:
 
 
 def test_download(serve: Callable[..., str]) -> None:
-    assert near(load_photo(serve(encoded(picture(), "PNG"))), 5, 30, RED)
+    address = serve(encoded(picture(), "PNG"))
+    for url in (address, address + "/猫 1.png?q=猫"):
+        assert near(load_photo(url), 5, 30, RED)
 
 
 def test_download_failures(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,12 @@ def test_changed_and_missing_weights_are_named(tmp_path: Path) -> None:
         replace(MANIFEST, files={"../a.onnx": "sha256:0"}).check_files(tmp_path)
 
 
+def test_a_graph_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "decoder_model_merged_int8.onnx").write_bytes(b"weights of somebody else")
+    with pytest.raises(ModelError, match="not listed"):
+        MANIFEST.check_files(tmp_path)
+
+
 def test_functions_must_be_those_of_the_training() -> None:
     both = {"send_text": TEXT, "google_search": SEARCH}
     MANIFEST.check_functions(both)

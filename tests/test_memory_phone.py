@@ -35,6 +35,7 @@ def test_it_is_a_device() -> None:
         ("MUM ", "email", "Mom", "mom@example.com"),
         ("my mother", "email", "Mom", "mom@example.com"),
         ("妈妈", "number", "Mom", "+1 202 555 0143"),
+        ("老我妈", "number", None, None),
         ("我妈", "number", "Mom", "+1 202 555 0143"),
         ("我的老板", "email", "Boss", "boss@work.example"),
         ("陈思远", "email", "陈思远", "chen.siyuan@example.org"),
@@ -135,6 +136,7 @@ def test_it_keeps_everything_in_one_file(path: Path) -> None:
     with MemoryPhone(path) as phone:
         assert phone.dump()["basket"][0]["item"] == "milk"
     assert [p.name for p in path.parent.iterdir()] == ["phone.sqlite"]
+    assert path.stat().st_mode & 0o077 == 0  # messages and photos are nobody else's to read
 
 
 def test_the_environment_names_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ SAMPLES = (
 
 _EMAIL = re.compile(r"[^@\s<>(),;:\"]+@[^@\s<>(),;:\"]+\.[^@\s<>(),;:\".]+")
 _NUMBER = re.compile(r"\+?[0-9()][0-9\s().-]*")
-_MINE = re.compile(r"(my\s+|我的|我)(?=\S)")
+_MINE = re.compile(r"^(my\s+|我的|我)(?=\S)")
 
 
 def resolve(given: str, channel: Channel, contacts: Sequence[Contact]) -> Recipient:

@@ -71,11 +71,9 @@ class MemoryPhone:
         self._lock = threading.RLock()
         self._state = _State()
         try:
-            if self.path != MEMORY:
-                Path(self.path).expanduser().parent.mkdir(parents=True, exist_ok=True)
-            location = self.path if self.path == MEMORY else Path(self.path).expanduser()
+            location = self.path if self.path == MEMORY else _private_file(Path(self.path).expanduser())
             self._connection = sqlite3.connect(location, timeout=10, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, RuntimeError, sqlite3.Error) as error:  # RuntimeError: the home folder of nobody
             raise self._unusable(error) from error
         try:
             self._prepare()
@@ -253,6 +251,14 @@ class MemoryPhone:
 
     def _unusable(self, error: Exception) -> DeviceError:
         return DeviceError(f"the phone's file {self.path} cannot be used: {error}", "set OCTOPUS_PHONE to another file")
+
+
+def _private_file(path: Path) -> Path:
+    """The same path; a new file, which will hold messages and photos, is nobody else's to read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.touch(mode=0o600)
+    return path
 
 
 def _reached(recipient: Recipient) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Short advice on recycling, rooms and pets: what the read-only functions answer without a network.
 
-In: the arguments of a call. Out: one or two sentences, in Chinese if the user's own words are. General hints only;
-local rules and a vet know better, and the texts say so.
+In: the arguments of a call and the language of the request. Out: one or two sentences in it. General hints only; local
+rules and a vet know better, and the texts say so.
 """
 
 from __future__ import annotations
 
-from octopus.core import has_chinese
+from octopus.core import Language
 
 _RECYCLING = {
     "plastic": (
@@ -56,6 +56,17 @@ _ROOMS = {
     ),
 }
 
+_ROOM_NAMES = {
+    "bedroom": "卧室",
+    "kitchen": "厨房",
+    "bathroom": "浴室",
+    "living room": "客厅",
+    "dining room": "餐厅",
+    "office": "书房",
+    "exterior": "室外",
+    "other": "其他空间",
+}
+
 _STYLE = ("look for {style} pieces first", "先从{style}的单品看起")
 _PET = (
     "note what you see and since when, offer fresh water and rest; if it gets worse or lasts, call a vet",
@@ -67,24 +78,29 @@ _PET_GENERAL = (
 )
 
 
-def recycling(item: str, material: str) -> str:
+def recycling(material: str, language: Language) -> str:
     """Where a thing of this material goes."""
-    return _in_language_of(item, _RECYCLING[material])
+    return _in(language, _RECYCLING[material])
 
 
-def interior(room: str, style: str) -> str:
-    """Where to begin with a room; the language follows the style, the user's only own words."""
-    hint = _in_language_of(style, _ROOMS[room])
+def interior(room: str, style: str, language: Language) -> str:
+    """Where to begin with a room."""
+    hint = _in(language, _ROOMS[room])
     if not style:
         return hint
-    return _in_language_of(style, _STYLE).format(style=style) + _in_language_of(style, ("; ", "；")) + hint
+    return _in(language, _STYLE).format(style=style) + _in(language, ("; ", "；")) + hint
 
 
-def pet(animal: str, concern: str) -> str:
+def room_name(room: str, language: Language) -> str:
+    """What the kind of room is called."""
+    return _in(language, (room, _ROOM_NAMES[room]))
+
+
+def pet(concern: str, language: Language) -> str:
     """What to do first about a pet's trouble, or in general."""
-    return _in_language_of(animal + concern, _PET if concern else _PET_GENERAL)
+    return _in(language, _PET if concern else _PET_GENERAL)
 
 
-def _in_language_of(words: str, pair: tuple[str, str]) -> str:
+def _in(language: Language, pair: tuple[str, str]) -> str:
     english, chinese = pair
-    return chinese if has_chinese(words) else english
+    return chinese if language == "zh" else english

@@ -1,7 +1,8 @@
 """The eleven functions of octopus: ten from the Octopus v3 report, and refusal.
 
-In: the phone and the arguments the model chose. Out: a Receipt. The schema, the question for a missing argument and
-the need for consent are read from each declaration; what the deed means in the world is the device's business.
+In: the phone and the arguments the model chose. Out: a Receipt in the language of the request. The schema, the question
+for a missing argument and the need for consent are read from each declaration; what the deed means in the world is the
+device's business.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def send_email(phone: Device, to: str, subject: str = "", body: str = "") -> Rec
         body: What the e-mail should say, in the user's words.
     """
     entry = phone.send_email(to, subject, body)
-    return Receipt(_sent("E-mail", entry, subject or body), entry)
+    return Receipt(_sent(phone, ("E-mail", "邮件"), entry, subject or body), entry)
 
 
 @function(
@@ -53,7 +54,7 @@ def send_text(phone: Device, to: str, message: str = "") -> Receipt:
         message: What the message should say, in the user's words.
     """
     entry = phone.send_text(to, message)
-    return Receipt(_sent("Text", entry, message), entry)
+    return Receipt(_sent(phone, ("Text", "短信"), entry, message), entry)
 
 
 @function(effect=Effect.READ, question="What should I search for?", question_zh="要搜索什么？")
@@ -65,7 +66,8 @@ def google_search(phone: Device, query: str) -> Receipt:
     """
     entry = phone.search("google", {"query": query})
     address = "https://www.google.com/search?" + urlencode({"q": query})
-    return Receipt(f"Searched Google for {query}: {address}", {**entry, "url": address})
+    said = _either(phone, f"Searched Google for {query}: {address}", f"已用 Google 搜索 {query}：{address}")
+    return Receipt(said, {**entry, "url": address})
 
 
 @function(effect=Effect.SPEND, question="What should I buy?", question_zh="要买什么？")
@@ -77,7 +79,8 @@ def amazon_purchase(phone: Device, item: str, quantity: int = 1) -> Receipt:
         quantity: How many.
     """
     entry = phone.order("amazon", {"item": item, "quantity": quantity})
-    return Receipt(f"Ordered {quantity} × {item} on Amazon", entry)
+    english, chinese = f"Ordered {quantity} × {item} on Amazon", f"已在 Amazon 下单：{item} × {quantity}"
+    return Receipt(_either(phone, english, chinese), entry)
 
 
 @function(
@@ -93,7 +96,7 @@ def smart_recycling(phone: Device, item: str, material: Material) -> Receipt:
         material: What it is mostly made of.
     """
     entry = phone.search("recycling", {"item": item, "material": material})
-    return _advised(item, advice.recycling(item, material), entry)
+    return _advised(phone, item, advice.recycling(material, phone.language), entry)
 
 
 @function(effect=Effect.PUBLISH, question="What was lost or found?", question_zh="丢了或捡到了什么？")
@@ -105,7 +108,8 @@ def lost_and_found(phone: Device, item: str, location: str = "") -> Receipt:
         location: Where it was lost or found.
     """
     entry = phone.publish(item, location)
-    return Receipt(f"Posted on the lost-and-found board: {item}" + (f", {location}" if location else ""), entry)
+    said = _either(phone, f"Posted on the lost-and-found board: {item}", f"已发布到失物招领板：{item}")
+    return Receipt(said + (_either(phone, ", ", "，") + location if location else ""), entry)
 
 
 @function(effect=Effect.READ, question="Which room is it?", question_zh="是哪个房间？")
@@ -117,7 +121,8 @@ def interior_design(phone: Device, room: Room, style: str = "") -> Receipt:
         style: The style the user wants.
     """
     entry = phone.search("interior design", {"room": room, "style": style})
-    return _advised(f"{style} {room}".strip(), advice.interior(room, style), entry)
+    subject = f"{style} {advice.room_name(room, phone.language)}".strip()
+    return _advised(phone, subject, advice.interior(room, style, phone.language), entry)
 
 
 @function(effect=Effect.WRITE, question="What should go into the basket?", question_zh="要往购物车里加什么？")
@@ -129,7 +134,11 @@ def instacart_shopping(phone: Device, item: str, quantity: int = 1) -> Receipt:
         quantity: How many.
     """
     entry = phone.add_to_basket(item, quantity)
-    return Receipt(f"Put {quantity} × {item} into the Instacart basket", entry)
+    english, chinese = (
+        f"Put {quantity} × {item} into the Instacart basket",
+        f"已放入 Instacart 购物车：{item} × {quantity}",
+    )
+    return Receipt(_either(phone, english, chinese), entry)
 
 
 @function(effect=Effect.SPEND, question="Which dish should I order?", question_zh="要点什么菜？")
@@ -141,7 +150,8 @@ def doordash_order(phone: Device, dish: str, quantity: int = 1) -> Receipt:
         quantity: How many portions.
     """
     entry = phone.order("doordash", {"dish": dish, "quantity": quantity})
-    return Receipt(f"Ordered {quantity} × {dish} on DoorDash", entry)
+    english, chinese = f"Ordered {quantity} × {dish} on DoorDash", f"已在 DoorDash 下单：{dish} × {quantity}"
+    return Receipt(_either(phone, english, chinese), entry)
 
 
 @function(effect=Effect.READ, question="Which animal is it?", question_zh="是什么动物？")
@@ -153,24 +163,34 @@ def pet_care(phone: Device, animal: str, concern: str = "") -> Receipt:
         concern: What worries the user, or what they want to know.
     """
     entry = phone.search("pet care", {"animal": animal, "concern": concern})
-    return _advised(animal + (f", {concern}" if concern else ""), advice.pet(animal, concern), entry)
+    subject = animal + (_either(phone, ", ", "，") + concern if concern else "")
+    return _advised(phone, subject, advice.pet(concern, phone.language), entry)
 
 
 @function(effect=Effect.NONE)
 def irrelevant_function(phone: Device) -> Receipt:
     """Nothing: no other function fits the request."""
-    return Receipt("No function fits; nothing was done")
+    return Receipt(_either(phone, "No function fits; nothing was done", "没有合适的功能，什么也没有做"))
 
 
-def _sent(kind: str, entry: Mapping[str, Any], words: str) -> str:
+def _sent(phone: Device, kind: tuple[str, str], entry: Mapping[str, Any], words: str) -> str:
     contact, address = entry.get("contact"), entry.get("address")
-    if contact:
-        whom = f"{contact['name']} ({address})" if address else f"{contact['name']}, who has no address for this"
+    if contact and address:
+        whom = _either(phone, f"{contact['name']} ({address})", f"{contact['name']}（{address}）")
+    elif contact:
+        whom = contact["name"] + _either(phone, ", who has no address for this", "（没有可用的地址）")
     else:
-        whom = address or f"{entry['to']}, who is not in the contacts"
-    photo = ", with the photo" if entry.get("photo") else ""
-    return f"{kind} to {whom}{photo}" + (f": {words}" if words else "")
+        whom = address or entry["to"] + _either(phone, ", who is not in the contacts", "（不在通讯录里）")
+    said = _either(phone, f"{kind[0]} to {whom}", f"{kind[1]}发给{whom}")
+    if entry.get("photo"):
+        said += _either(phone, ", with the photo", "，附照片")
+    return said + (_either(phone, ": ", "：") + words if words else "")
 
 
-def _advised(subject: str, text: str, entry: Mapping[str, Any]) -> Receipt:
-    return Receipt(f"{subject}: {text}", {**entry, "advice": text})
+def _advised(phone: Device, subject: str, text: str, entry: Mapping[str, Any]) -> Receipt:
+    return Receipt(subject + _either(phone, ": ", "：") + text, {**entry, "advice": text})
+
+
+def _either(phone: Device, english: str, chinese: str) -> str:
+    """The one of two texts that is in the language of the request."""
+    return chinese if phone.language == "zh" else english

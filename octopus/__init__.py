@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from octopus.core import Query as Query
     from octopus.core import Result as Result
     from octopus.core import Timings as Timings
-    from octopus.errors import DeclinedError as DeclinedError
     from octopus.errors import DeviceError as DeviceError
     from octopus.errors import FunctionError as FunctionError
     from octopus.errors import ImageError as ImageError
@@ -51,7 +50,6 @@ _HOMES = {
         "Timings",
     ),
     "octopus.errors": (
-        "DeclinedError",
         "DeviceError",
         "FunctionError",
         "ImageError",
@@ -69,7 +67,6 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Agent",
     "Call",
-    "DeclinedError",
     "DeviceError",
     "Effect",
     "Function",

@@ -15,9 +15,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from octopus import decode
-from octopus.core import Outcome, Plan, Query, Result
-from octopus.device import Device
-from octopus.errors import UsageError
+from octopus.answer import fill_in
+from octopus.core import Outcome, Plan, Query, Result, language_of
+from octopus.device import Device, request_on
 from octopus.hub import find_model, open_backend
 from octopus.image import load_photo, to_jpeg
 from octopus.policy import decide
@@ -106,31 +106,19 @@ class Agent:
         """
         started = perf_counter()
         query = Query(clean_text(text), None if image is None else load_photo(image))
-        plan = decode.plan(query, self.backend, self.tokens, self.registry)
-        total = 1000 * (perf_counter() - started)
-        return replace(plan, query=query, timings=replace(plan.timings, total=total))
+        loading = 1000 * (perf_counter() - started)
+        plan = self._understand(query)
+        times = plan.timings
+        return replace(plan, timings=replace(times, image=times.image + loading, total=times.total + loading))
 
     def answer(self, plan: Plan, text: str) -> Plan:
         """The plan with its question answered: `text` becomes the missing argument. Another one may be missing then.
 
         Raises:
             TextError: The answer is empty or too long.
-            FunctionError: The answer does not fit the argument.
-            UsageError: The plan asks nothing.
+            UsageError: The answer does not say what was asked, or the plan asks nothing.
         """
-        calls = list(plan.calls)
-        place = next((n for n, call in enumerate(calls) if call.missing), None)
-        if place is None:
-            raise UsageError("there is no question to answer", "answer only a plan that has a question")
-        name, *missing = calls[place].missing
-        arguments = {**calls[place].arguments, name: clean_text(text)}
-        if not missing:
-            arguments = self.registry.validate(calls[place].name, arguments)
-        calls[place] = replace(calls[place], arguments=arguments, missing=tuple(missing))
-        asking = next((call for call in calls if call.missing), None)
-        words = plan.query.text if plan.query else text
-        question = None if asking is None else self.registry[asking.name].ask(asking.missing[0], words)
-        return replace(plan, calls=tuple(calls), question=question)
+        return fill_in(plan, clean_text(text), self.registry, self._understand)
 
     def run(self, plan: Plan, dry_run: bool = False, confirm: Confirm | None = None, yes: bool = False) -> Result:
         """Carry a plan out, all of it or, when consent to a part of it is missing, none of it.
@@ -143,16 +131,17 @@ class Agent:
         """
         outcomes: tuple[Outcome, ...] = ()
         if plan.calls and plan.question is None:
-            photo = plan.query.photo if plan.query else None
-            self.phone.photo = None if photo is None else to_jpeg(photo)
-            try:
+            query = plan.query or Query("")
+            photo = None if query.photo is None else to_jpeg(query.photo)
+            with request_on(self.phone, photo, language_of(query.text)):
                 decision = decide(
                     plan.calls, self.registry, yes=yes, dry_run=dry_run, confirm=confirm, phone=self.phone
                 )
                 outcomes = decision.outcomes
                 if decision.execute:
                     outcomes = tuple(self.registry.execute(call, self.phone) for call in plan.calls)
-            finally:
-                self.phone.photo = None
         executed = any(outcome.status == "done" for outcome in outcomes)
         return Result(plan.calls, plan.refused, plan.question, executed, outcomes, plan.timings, self.model)
+
+    def _understand(self, query: Query) -> Plan:
+        return replace(decode.plan(query, self.backend, self.tokens, self.registry), query=query)

@@ -62,6 +62,8 @@ class Chat:
                 click.echo("octopus: never mind, then", err=True)
         except OctopusError as error:
             click.echo(f"octopus: {error}", err=True)
+            if self._open:
+                click.echo("octopus: the question is still open; an empty line drops it", err=True)
 
     def _command(self, command: str, argument: str = "") -> None:
         if command == "/image":
@@ -79,11 +81,10 @@ class Chat:
 
     def _request(self, text: str) -> None:
         photo, self._photo = self._photo, None
-        waiting, self._open = self._open, None
-        if waiting is None or photo is not None:  # a new photo makes it a new request
-            plan = self._agent.plan(text, photo)
-        else:
-            plan = self._agent.answer(waiting, text)
+        if photo is not None:  # a new photo makes it a new request
+            self._open = None
+        # An answer that cannot be used is told, and the question stays open.
+        plan = self._agent.answer(self._open, text) if self._open else self._agent.plan(text, photo)
         self._open = plan if plan.question else None
         result = self._agent.run(plan, confirm=self._confirm, yes=self._yes)
         for line in presentation.result_lines(result):

@@ -22,7 +22,7 @@ import click
 from octopus import __version__, presentation
 from octopus.core import Result
 from octopus.errors import ModelError, OctopusError, TextError, UsageError
-from octopus.settings import read_settings
+from octopus.settings import DEFAULT_MODEL, read_settings, wants_traceback
 
 if TYPE_CHECKING:
     from octopus.agent import Agent
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
     except Exception as error:
-        if os.environ.get("OCTOPUS_DEBUG"):
+        if wants_traceback():
             raise
         return _complain(f"unexpected {type(error).__name__}: {error}", "OCTOPUS_DEBUG=1 shows where", ERROR)
 
@@ -248,14 +248,15 @@ def _registry(functions_file: str | None) -> Registry:
 
 
 def _function_tokens(model: str | None) -> dict[str, str]:
-    """Token of each function the model was trained for; none when the default model is not there to ask."""
+    """Token of each function the model was trained for; none when nobody asked for a model and there is none."""
     from octopus.hub import find_model
     from octopus.manifest import Manifest
 
+    wanted = read_settings().model if model is None else model
     try:
-        manifest = Manifest.load(find_model(model or read_settings().model))
+        manifest = Manifest.load(find_model(wanted))
     except ModelError:
-        if model is not None:
+        if model is not None or wanted != DEFAULT_MODEL:
             raise
         return {}
     return {entry.name: entry.token for entry in manifest.functions}

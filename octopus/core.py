@@ -21,6 +21,9 @@ Pixels = NDArray[np.uint8]
 Channel = Literal["email", "number"]
 """How a function reaches a person: by e-mail address or by telephone number."""
 
+Language = Literal["en", "zh"]
+"""The two languages octopus answers in."""
+
 
 class Effect(str, Enum):
     """What a function does to the world; consent depends on it."""
@@ -33,9 +36,9 @@ class Effect(str, Enum):
     NONE = "none"
 
 
-def has_chinese(text: str) -> bool:
-    """Whether any character is Chinese: the test for which of its two languages octopus answers in."""
-    return any("\u4e00" <= character <= "\u9fff" for character in text)
+def language_of(text: str) -> Language:
+    """The language in which octopus answers a request: Chinese if any character of it is."""
+    return "zh" if any("\u4e00" <= character <= "\u9fff" for character in text) else "en"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Function:
 
     def ask(self, missing: str, text: str = "") -> str:
         """The question for the missing argument, in the language of the request `text`."""
-        template = (self.question_zh if has_chinese(text) else "") or self.question or "What is the {name}?"
+        template = (self.question_zh if language_of(text) == "zh" else "") or self.question or "What is the {name}?"
         return template.replace("{name}", missing)
 
     @property

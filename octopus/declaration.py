@@ -18,7 +18,10 @@ from octopus.errors import FunctionError
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 
-INTEGERS = range(1, 10_000)
+MAX_DIGITS = 4
+"""How many digits the model may write for an integer."""
+
+INTEGERS = range(1, 10**MAX_DIGITS)
 """The whole numbers an integer argument may have."""
 
 _MARK = "__octopus_function__"

@@ -58,17 +58,16 @@ def plan(
     prefilled = perf_counter()
     best = int(probabilities_F.argmax())
     confidence = float(probabilities_F[best])
-    refused = confidence < tokens.manifest.calibration.threshold
+    none_fits = grammar.functions[int(grammar.function_ids[best])].effect is Effect.NONE
+    refused = none_fits or confidence < tokens.manifest.calibration.threshold
     calls: list[Call] = []
     if not refused:
         writer = _Writer(session, grammar, tokens.encode_query(query.text), draft_tokens)
         ids = writer.write(grammar.start(room), int(grammar.function_ids[best]))
         calls = _distinct(tokens.decode_calls(ids, registry), [confidence, *writer.confidences])
     ended = perf_counter()
-    if refused:
+    if refused and not none_fits:  # the best function is in doubt: that it is not meant is as sure as the rest
         confidence = 1.0 - confidence
-    elif registry[calls[0].name].effect is Effect.NONE:
-        refused, calls = True, []
     timings = Timings(
         image=1000 * (encoded - started),
         prefill=1000 * (prefilled - encoded),

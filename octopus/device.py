@@ -7,12 +7,12 @@ a real one (SMTP, Android, webhook) is one more file there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from octopus.core import Channel
+from octopus.core import Channel, Language
 
 Entry = Mapping[str, Any]
 """What a device recorded: JSON values only."""
@@ -61,6 +61,13 @@ class Device(Protocol):
     @photo.setter
     def photo(self, jpeg: bytes | None) -> None: ...
 
+    @property
+    def language(self) -> Language:
+        """The language of the request being carried out, in which functions report back; "en" without one."""
+
+    @language.setter
+    def language(self, language: Language) -> None: ...
+
     def resolve(self, given: str, channel: Channel) -> Recipient:
         """Who is meant by a name, e-mail address or number; changes nothing."""
 
@@ -84,3 +91,13 @@ class Device(Protocol):
 
     def search(self, topic: str, arguments: Mapping[str, Any]) -> Entry:
         """Look something up; `topic` says where ("google", "recycling")."""
+
+
+@contextmanager
+def request_on(phone: Device, photo: bytes | None, language: Language) -> Iterator[None]:
+    """Hand photo and language of one request to the phone, and take them back when it has been carried out."""
+    phone.photo, phone.language = photo, language
+    try:
+        yield
+    finally:
+        phone.photo, phone.language = None, "en"

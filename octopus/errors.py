@@ -6,7 +6,6 @@ OctopusError                exit 1   something octopus can name went wrong
 │   ├── ImageError          exit 2   missing, broken, huge or unsupported picture
 │   └── FunctionError       exit 2   a function file that cannot be registered
 ├── ModelError              exit 1   model folder missing, tampered with, or made for other functions
-├── DeclinedError           exit 4   the user, or the absence of one, said no
 └── DeviceError             exit 5   the function ran and failed
 
 Exit codes of the command: 0 done, 1 error, 2 usage, 3 no function fits, 4 declined, 5 function failed.
@@ -49,12 +48,6 @@ class FunctionError(UsageError):
 
 class ModelError(OctopusError):
     """A model folder cannot be loaded."""
-
-
-class DeclinedError(OctopusError):
-    """Nobody agreed to the action."""
-
-    exit_code = 4
 
 
 class DeviceError(OctopusError):

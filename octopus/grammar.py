@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octopus.core import Effect, Function, Parameter
+from octopus.declaration import MAX_DIGITS
 from octopus.errors import ModelError
 from octopus.tokens import Tokens
 
@@ -24,7 +25,6 @@ Mask = NDArray[np.bool_]
 
 MAX_CALLS = 4
 MAX_VALUE_TOKENS = 96
-MAX_DIGITS = 4
 
 # UTF-8 as a state machine over bytes, without control characters (U+0000-001F, U+007F-009F) and U+FFFD.
 # state -> [(first byte, last byte, next state)]; PENDING says how many bytes a character still needs in each state.

@@ -64,7 +64,7 @@ def open_backend(folder: Path, threads: int | None = None) -> Backend:
         except ModuleNotFoundError as error:
             hint = 'pip install "octopus-edge[train]", or export the model to ONNX'
             raise ModelError(f"{folder} is a PyTorch checkpoint and {error.name} is not installed", hint) from error
-        return TorchBackend(folder)
+        return TorchBackend(folder, threads=threads)
     raise ModelError(f"{folder} holds no weights", "a model has *.onnx or *.safetensors files; install it again")
 
 

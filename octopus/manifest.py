@@ -184,11 +184,15 @@ def signature_hash(function: Function) -> str:
 
 
 def hash_file(path: str | Path) -> str:
-    """`sha256:` and 64 hex digits over a file's bytes, read in pieces."""
+    """`sha256:` and 64 hex digits over a file's bytes, read in pieces; ModelError when it cannot be read."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+    try:
+        with Path(path).open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        hint = "check the file and its permissions, or install the model again"
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}", hint) from error
     return "sha256:" + digest.hexdigest()
 
 

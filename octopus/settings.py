@@ -31,7 +31,6 @@ class Settings:
     model: str = DEFAULT_MODEL
     phone: str = MEMORY  # path of the phone's SQLite file, or ":memory:"
     threads: int | None = None
-    debug: bool = False
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -45,8 +44,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         model=values.get("OCTOPUS_MODEL") or DEFAULT_MODEL,
         phone=values.get("OCTOPUS_PHONE") or str(default_phone()),
         threads=_threads(values.get("OCTOPUS_THREADS") or None),
-        debug=bool(values.get("OCTOPUS_DEBUG")),
     )
+
+
+def wants_traceback() -> bool:
+    """Whether OCTOPUS_DEBUG is set; asked by itself, because it must be possible when other variables are wrong."""
+    return bool(os.environ.get("OCTOPUS_DEBUG"))
 
 
 def default_phone() -> Path:

@@ -1,10 +1,11 @@
-"""What a person typed or dictated becomes one clean line of text, or a clear TextError.
+"""What a person typed or dictated becomes one clean line of text, or a clear TextError; and how values stand in it.
 
 It knows nothing of tokens: `<nexa_3>` typed by a user is text like any other.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from octopus.errors import TextError
@@ -13,6 +14,9 @@ LONGEST_TEXT = 4000
 """Characters."""
 
 _REORDERING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # make text look other than it reads
+_SCRIPTS_WITHOUT_SPACES = re.compile(
+    "[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff]"
+)
 
 
 def clean_text(text: str) -> str:
@@ -31,3 +35,16 @@ def clean_text(text: str) -> str:
     if not any(c.isprintable() and not c.isspace() for c in cleaned):
         raise TextError("the text is empty", "say what to do, for example: text this to mom")
     return cleaned
+
+
+def clean_value(text: str) -> str:
+    """A string as it may stand in an argument: no control characters, no U+FFFD, no space around it."""
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\ufffd", "")
+    return "".join(" " if unicodedata.category(c) == "Cc" else c for c in text).strip()
+
+
+def is_spaced(value: str, query: str) -> bool:
+    """Whether a space stands in front of the value where the request has it, or would have it."""
+    if query.startswith(value) or " " + value in query:
+        return True
+    return value not in query and not _SCRIPTS_WITHOUT_SPACES.match(value)

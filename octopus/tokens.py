@@ -17,8 +17,10 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from octopus.core import Call, Function, Parameter
+from octopus.declaration import INTEGERS, MAX_DIGITS
 from octopus.errors import FunctionError, ModelError
 from octopus.manifest import DecoderSpec, FunctionToken, ImageSpec, Manifest, SpecialIds, signature_hash
+from octopus.text import clean_value, is_spaced
 
 PAD = "<pad>"
 BOS = "<s>"
@@ -31,11 +33,7 @@ SPECIAL_TOKENS = (PAD, BOS, IMAGE, ARG, MISSING_TOKEN, END, *FUNCTION_TOKENS)
 
 FILE_NAME = "tokenizer.json"
 NANO_TEMPLATE = "<image>{query}\nResponse:"
-LARGEST_INTEGER = 9999
 
-_SCRIPTS_WITHOUT_SPACES = re.compile(
-    "[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff]"
-)
 _TEMPLATE_PIECE = re.compile(f"({'|'.join(map(re.escape, SPECIAL_TOKENS))}|\\{{query\\}})")
 _TEXT_CALL = re.compile(r"(<nexa_\d+>)\(")
 _TEXT_VALUE = re.compile(rf"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[0-9]+|{MISSING_TOKEN})\s*(,|(?=\)))""")
@@ -110,7 +108,7 @@ class Tokens:
         if isinstance(value, int):
             return self.encode_text(str(value))
         value, query = clean_value(value), query.strip()
-        return self.encode_text((" " if _spaced(value, query) else "") + value)
+        return self.encode_text((" " if is_spaced(value, query) else "") + value)
 
     def decode_value(self, ids: Iterable[int]) -> str:
         """Text of an argument, trimmed; special ids and bytes that form no character are left out."""
@@ -243,18 +241,6 @@ def new_manifest(
     )
 
 
-def clean_value(text: str) -> str:
-    """A string as it may stand in an argument: no control characters, no U+FFFD, no space around it."""
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\ufffd", "")
-    return "".join(" " if unicodedata.category(c) == "Cc" else c for c in text).strip()
-
-
-def _spaced(value: str, query: str) -> bool:
-    if query.startswith(value) or " " + value in query:
-        return True
-    return value not in query and not _SCRIPTS_WITHOUT_SPACES.match(value)
-
-
 def _written(call: Call, function: Function) -> Iterator[tuple[Parameter, Any]]:
     """The parameters that are written out, with None for a default: all up to the last one that says something."""
     pairs: list[tuple[Parameter, Any]] = []
@@ -296,9 +282,9 @@ def _checked(value: Any, parameter: Parameter, function: Function) -> str | int:
     """The value in the type of its parameter, or FunctionError: it could not be written or read as tokens."""
     text = clean_value(str(value)) if isinstance(value, (str, int)) else ""
     if parameter.kind == "integer":
-        if re.fullmatch(r"[0-9]{1,4}", text) and int(text) > 0:
+        if re.fullmatch(f"[0-9]{{1,{MAX_DIGITS}}}", text) and int(text) in INTEGERS:
             return int(text)
-        raise FunctionError(f"{function.name}: {parameter.name} must be 1 to {LARGEST_INTEGER}, not {value!r}")
+        raise FunctionError(f"{function.name}: {parameter.name} must be 1 to {INTEGERS[-1]}, not {value!r}")
     if parameter.kind == "enum" and text not in parameter.choices:
         choices = ", ".join(parameter.choices)
         raise FunctionError(f"{function.name}: {parameter.name} cannot be {value!r}", f"one of {choices}")

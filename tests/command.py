@@ -14,6 +14,8 @@ SCRIPT: Script = {
     "recycle this bottle": [call("smart_recycling", item="bottle", material="plastic")],
     "买两盒牛奶": [call("instacart_shopping", item="牛奶", quantity=2)],
     "email this": [call("send_email", "to")],
+    "给我的房间出主意": [call("interior_design", "room")],
+    "给我的房间出主意 厨房": [call("interior_design", room="kitchen")],
 }
 
 

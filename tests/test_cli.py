@@ -119,6 +119,17 @@ def test_functions_lists_all_with_their_tokens(octopus: Command) -> None:
     assert rows[3]["parameters"]["required"] == ["item"]
 
 
+def test_a_model_that_was_asked_for_must_be_there(octopus: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "MODELS", Path("/nowhere"))
+    refused_in_one_line(octopus("functions", "--model", "./nowhere"), 1, "./nowhere")
+    refused_in_one_line(octopus("functions", "--model", "nano"), 1, "nano")
+    monkeypatch.setenv("OCTOPUS_MODEL", "./elsewhere")
+    refused_in_one_line(octopus("functions"), 1, "./elsewhere")
+    monkeypatch.delenv("OCTOPUS_MODEL")  # nobody asked: a checkout without weights still lists its functions
+    ended = octopus("functions")
+    assert ended.code == 0 and ended.out.count("untrained") == 11
+
+
 def test_phone_shows_what_happened(octopus: Command) -> None:
     assert "Nothing has happened" in octopus("phone").out
     octopus("run", "买两盒牛奶")
@@ -145,6 +156,18 @@ def test_an_empty_line_drops_the_question(octopus: Command) -> None:
     ended = octopus("chat", "--yes", stdin=b"email this\n\nrecycle this bottle\n")
     assert "never mind" in ended.err
     assert [name for name, rows in phone().items() if rows] == ["searches"]
+
+
+def test_after_an_answer_that_says_nothing_the_question_stays_open(octopus: Command) -> None:
+    ended = octopus("chat", stdin="给我的房间出主意\n月亮\n厨房\nrecycle this bottle\n".encode())
+    assert "'月亮' does not answer the question: 是哪个房间？ (say one of bedroom, kitchen," in ended.err
+    assert "an empty line drops it" in ended.err
+    assert [(row["topic"], row.get("room")) for row in phone()["searches"]] == [
+        ("interior design", "kitchen"),
+        ("recycling", None),
+    ]
+    ended = octopus("chat", stdin=f"给我的房间出主意\n{'x' * 5000}\nthe Kitchen, please\n".encode())
+    assert len(phone()["searches"]) == 3
 
 
 def test_chat_goes_on_after_a_broken_photo(octopus: Command, tmp_path: Path) -> None:

@@ -88,6 +88,14 @@ def test_an_unsure_model_refuses() -> None:
     assert 0.5 < found.confidence < 1
 
 
+def test_refusing_is_as_sure_as_the_token_that_says_so() -> None:
+    """When irrelevant_function leads but does not reach the threshold, the rest did not vote for refusing."""
+    unsure = replace(TOKENS.manifest, calibration=Calibration(temperature=100.0, threshold=0.5))
+    found = plan(Query("what a day"), saying(call("irrelevant_function")), Tokens(TOKENIZER, unsure), REGISTRY)
+    assert found.refused and found.calls == ()
+    assert 1 / len(REGISTRY) < found.confidence < 0.5
+
+
 def test_a_missing_argument_becomes_a_question() -> None:
     found = plan(Query("send it"), saying(call("send_email", "to", body="hi")), TOKENS, REGISTRY)
     assert found.question == "Who is the to field for?"

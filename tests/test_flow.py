@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from octopus import Agent, Effect, MemoryPhone, ModelError, Registry, TextError, function
+from octopus import Agent, Effect, MemoryPhone, ModelError, Registry, TextError, UsageError, function
 from scripted_model import Script, call, scripted_backend, write_model
 
 TEXT_MOM = "text this to mom"
@@ -23,6 +24,8 @@ SCRIPT: Script = {
     ],
     RECYCLE: [call("smart_recycling", item="瓶子", material="plastic")],
     "email this": [call("send_email", "to")],
+    "怎么布置": [call("interior_design", "room")],
+    "怎么布置 厨房": [call("interior_design", room="kitchen")],
     "邮件发这张照片给妈妈": [call("send_email", to="妈妈")],
     "buy <nexa_3> <nexa_end>": [call("google_search", query="<nexa_3> <nexa_end>")],
     "find a cat 🐈": [call("google_search", query="a cat 🐈")],
@@ -145,6 +148,34 @@ def test_what_is_missing_is_asked_for_and_the_answer_completes_the_call(agent: A
     assert agent.run(answered, yes=True).executed
     (email,) = phone.dump()["emails"]
     assert (email["to"], email["photo"]) == ("Mom", True)
+
+
+@pytest.mark.parametrize("said", ["厨房", "Kitchen", "the kitchen"])
+def test_a_choice_is_answered_in_ordinary_words(agent: Agent, phone: MemoryPhone, said: str) -> None:
+    answered = agent.answer(agent.plan("怎么布置", PHOTO), said)
+    assert (answered.question, dict(answered.calls[0].arguments)["room"]) == (None, "kitchen")
+    result = agent.run(answered)
+    assert result.executed
+    assert result.results[0].summary.startswith("厨房：台面加灯")  # the request was in Chinese, its arguments are not
+    assert phone.language == "en"
+
+
+def test_an_answer_that_says_nothing_names_the_choices(agent: Agent) -> None:
+    plan = agent.plan("怎么布置")
+    with pytest.raises(UsageError, match="是哪个房间？") as caught:
+        agent.answer(plan, "月亮")
+    assert "bedroom, kitchen, bathroom" in caught.value.hint
+
+
+def test_the_parts_of_the_time_are_the_whole(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(source: object) -> object:
+        time.sleep(0.05)
+        return PHOTO
+
+    monkeypatch.setattr("octopus.agent.load_photo", slowly)
+    taken = agent.plan(TEXT_MOM, PHOTO).timings
+    assert taken.image >= 50
+    assert taken.image + taken.prefill + taken.decode == pytest.approx(taken.total, abs=1)
 
 
 def test_planning_touches_nothing(agent: Agent, phone: MemoryPhone) -> None:

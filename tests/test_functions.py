@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from octopus.core import Call, Effect, Outcome
+from octopus.core import Call, Effect, Outcome, language_of
 from octopus.functions.devices.memory import LISTS, MemoryPhone
 from octopus.registry import Registry
 
@@ -131,13 +131,34 @@ def test_google_search_gives_an_address(phone: MemoryPhone) -> None:
     assert outcome.data["url"] == "https://www.google.com/search?q=a%26b+c"
 
 
-def test_every_material_and_room_has_advice_in_the_users_language(phone: MemoryPhone) -> None:
+def test_every_material_and_room_has_advice_in_the_language_of_the_request(phone: MemoryPhone) -> None:
     material, room = REGISTRY["smart_recycling"].parameters[1], REGISTRY["interior_design"].parameters[0]
-    english = [execute(phone, "smart_recycling", item="thing", material=m).data["advice"] for m in material.choices]
-    chinese = [execute(phone, "smart_recycling", item="东西", material=m).data["advice"] for m in material.choices]
+    english = [execute(phone, "smart_recycling", item="东西", material=m).data["advice"] for m in material.choices]
+    phone.language = "zh"
+    chinese = [execute(phone, "smart_recycling", item="thing", material=m).data["advice"] for m in material.choices]
     rooms = [execute(phone, "interior_design", room=r, style="北欧{风}").data["advice"] for r in room.choices]
     assert len(set(english)) == len(set(chinese)) == len(material.choices)
     assert all(text.isascii() for text in english)
     assert not any(text.isascii() for text in chinese)
     assert all(text.startswith("先从北欧{风}的单品看起；") for text in rooms)
     assert "兽医" in execute(phone, "pet_care", animal="猫").data["advice"]
+    assert execute(phone, "interior_design", room="kitchen").summary.startswith("厨房：")
+
+
+@pytest.mark.parametrize(("name", "arguments", "place"), DEEDS)
+def test_a_chinese_request_is_reported_back_in_chinese(
+    phone: MemoryPhone, name: str, arguments: dict[str, Any], place: str | None
+) -> None:
+    arguments = {key: value for key, value in arguments.items() if key != "query"}  # no argument holds Chinese
+    arguments |= {"query": "x"} if name == "google_search" else {}
+    assert language_of(execute(phone, name, **arguments).summary) == "en"
+    phone.language = "zh"
+    assert language_of(execute(phone, name, **arguments).summary) == "zh"
+
+
+def test_summaries_in_chinese_say_who_is_reached(phone: MemoryPhone) -> None:
+    phone.language = "zh"
+    assert execute(phone, "send_text", to="妈妈", message="到了").summary == "短信发给Mom（+1 202 555 0143）：到了"
+    assert execute(phone, "send_text", to="Zoe").summary == "短信发给Zoe（不在通讯录里）"
+    phone.photo = b"jpeg"
+    assert execute(phone, "send_email", to="95588").summary == "邮件发给95588，附照片"

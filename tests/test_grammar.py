@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octopus.core import Call, Effect, Function, Parameter
-from octopus.errors import ModelError
+from octopus.declaration import INTEGERS
+from octopus.errors import FunctionError, ModelError
 from octopus.grammar import Grammar, State, _text_rules
 from octopus.tokens import FUNCTION_TOKENS, SPECIAL_TOKENS, Tokens, new_manifest, train_tokenizer
 from tiny import FUNCTIONS, TOKENS, check, show
@@ -189,3 +191,15 @@ def test_a_tokenizer_without_all_bytes_is_refused() -> None:
     _text_rules(pieces)  # one byte less can be spelled around
     with pytest.raises(ModelError, match="bytes"):
         _text_rules(tuple(piece if piece and piece.isascii() else None for piece in TOKENS.token_bytes))
+
+
+def test_the_largest_number_can_be_written_and_no_larger_one() -> None:
+    largest = Call("amazon_purchase", {"item": "eggs", "quantity": INTEGERS[-1]}, "<nexa_1>", 1.0)
+    ids = TOKENS.encode_calls([largest], "", FUNCTIONS)
+    state = walk(GRAMMAR.start(100), ids[:-1])
+    assert not any(GRAMMAR.allowed(state)[TOKENS.encode_text(digit)[0]] for digit in "0123456789")
+    assert walk(state, [END]).done
+    assert TOKENS.decode_calls(ids, FUNCTIONS) == [largest]
+    larger = replace(largest, arguments={"item": "eggs", "quantity": INTEGERS[-1] + 1})
+    with pytest.raises(FunctionError, match=f"1 to {INTEGERS[-1]}"):
+        TOKENS.encode_calls([larger], "", FUNCTIONS)

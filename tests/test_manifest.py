@@ -18,6 +18,7 @@ from octopus.manifest import (
     ImageSpec,
     Manifest,
     SpecialIds,
+    hash_file,
     signature_hash,
 )
 
@@ -88,6 +89,12 @@ def test_changed_and_missing_weights_are_named(tmp_path: Path) -> None:
         manifest.check_files(tmp_path)
     with pytest.raises(ModelError, match="outside"):
         replace(MANIFEST, files={"../a.onnx": "sha256:0"}).check_files(tmp_path)
+
+
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    for unreadable in (tmp_path / "gone.onnx", tmp_path):
+        with pytest.raises(ModelError, match=f"{unreadable} cannot be read"):
+            hash_file(unreadable)
 
 
 def test_a_graph_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:

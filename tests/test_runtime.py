@@ -15,6 +15,7 @@ pytest.importorskip("timm")
 pytest.importorskip("onnx")
 
 from octopus.errors import ModelError  # noqa: E402
+from octopus.hub import open_backend  # noqa: E402
 from octopus.manifest import Manifest  # noqa: E402
 from octopus.model import load_llava  # noqa: E402
 from octopus.runtime import Backend  # noqa: E402
@@ -128,6 +129,16 @@ def test_torch_backend_equals_transformers(checkpoint: Path, image_id: int) -> N
             input_ids=input_ids, attention_mask=torch.ones_like(input_ids), pixel_values=torch.from_numpy(PIXELS)[None]
         ).logits[0, -1]
     np.testing.assert_allclose(session.logits_V, logits.numpy(), **EXACT)
+
+
+def test_torch_takes_the_threads_it_is_given(checkpoint: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            assert open_backend(checkpoint, threads).name == "torch"
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_onnx_folder_that_is_incomplete(folder: Path, tmp_path: Path) -> None:

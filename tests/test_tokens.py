@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models
 
 from octopus.core import Call
 from octopus.errors import FunctionError, ModelError
-from octopus.tokens import SPECIAL_TOKENS, Tokens, clean_value
+from octopus.text import clean_value
+from octopus.tokens import SPECIAL_TOKENS, Tokens
 from tiny import FUNCTIONS, TOKENIZER, TOKENS, show
 
 words = st.text(st.characters(codec="utf-8"), max_size=30).map(clean_value)

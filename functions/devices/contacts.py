@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from octopus.core import Channel
 from octopus.device import Contact, Recipient
 
-OWNER = Contact("Me", "me@example.com", "+1 202 555 0100")
+OWNER = Contact("Me", "me@example.com", "+1 202 555 0100", ("myself", "我", "我自己"))
 
 SAMPLES = (
     Contact("Mom", "mom@example.com", "+1 202 555 0143", ("mum", "mama", "mommy", "mother", "妈妈", "妈", "老妈")),
@@ -35,12 +35,12 @@ _MINE = re.compile(r"^(my\s+|我的|我)(?=\S)")
 
 
 def resolve(given: str, channel: Channel, contacts: Sequence[Contact]) -> Recipient:
-    """The contact with this name or address, else the address itself, else nobody."""
+    """The contact with this name or address, or the phone's owner, else the address itself, else nobody."""
     plain = unicodedata.normalize("NFKC", given).strip()
-    for contact in contacts:
+    for contact in (*contacts, OWNER):
         if _matches(plain, contact):
-            literal = _is_address(plain, channel)
-            return Recipient(given, contact, plain if literal else getattr(contact, channel) or None)
+            # Never the spelling as said: what looks alike, or differs in case, may lead to somebody else.
+            return Recipient(given, contact, getattr(contact, channel) or None)
     # An address of the other kind is kept too: a text to an e-mail address is still better than to nobody.
     return Recipient(given, None, plain if is_email(plain) or is_number(plain) else None)
 
@@ -53,10 +53,6 @@ def is_email(text: str) -> bool:
 def is_number(text: str) -> bool:
     """Whether the text has the form of a telephone number: 3 to 15 digits."""
     return _NUMBER.fullmatch(text) is not None and 3 <= len(_digits(text)) <= 15
-
-
-def _is_address(plain: str, channel: Channel) -> bool:
-    return is_email(plain) if channel == "email" else is_number(plain)
 
 
 def _matches(plain: str, contact: Contact) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from octopus.core import Channel
+from octopus.core import Channel, Language
 from octopus.device import Contact, Entry, Recipient
 from octopus.errors import DeviceError
 from octopus.functions.devices import contacts, mail
@@ -55,6 +55,7 @@ class _State(threading.local):
     """What belongs to the request that this thread is carrying out."""
 
     photo: bytes | None = None
+    language: Language = "en"
     pending: list[_Row] | None = None
 
 
@@ -89,6 +90,15 @@ class MemoryPhone:
     @photo.setter
     def photo(self, jpeg: bytes | None) -> None:
         self._state.photo = jpeg
+
+    @property
+    def language(self) -> Language:
+        """The language of the request that this thread is carrying out."""
+        return self._state.language
+
+    @language.setter
+    def language(self, language: Language) -> None:
+        self._state.language = language
 
     def resolve(self, given: str, channel: Channel) -> Recipient:
         """Who is meant by a name, e-mail address or number; an unknown name has neither contact nor address."""

@@ -19,11 +19,15 @@ from octopus.runtime.session import Cache, CachedSession, as_floats, check_lengt
 
 
 class TorchBackend:
-    """A checkpoint folder, or an already loaded model, run by torch."""
+    """A checkpoint folder, or an already loaded model, run by torch. Its `threads` are those of the whole process."""
 
     name = "torch"
 
-    def __init__(self, model: str | Path | LlavaForConditionalGeneration, device: str = "cpu") -> None:
+    def __init__(
+        self, model: str | Path | LlavaForConditionalGeneration, device: str = "cpu", threads: int | None = None
+    ) -> None:
+        if threads:
+            torch.set_num_threads(threads)
         loaded = load_llava(model) if isinstance(model, (str, Path)) else model.eval()
         self._model = loaded.to(device)
         self._device = device

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -33,7 +34,9 @@ from octopus.manifest import DecoderSpec
 class TimmVisionConfig(PretrainedConfig):
     """Names a timm trunk and the size of what it returns: `image_tokens` rows of `hidden_size` numbers.
 
-    Use `TimmVisionConfig.measure` unless both sizes are known. `trunk_args` go to `timm.create_model`.
+    Use `TimmVisionConfig.measure` unless both sizes are known. `trunk_args` go to `timm.create_model`. Where
+    `trunk_size` is larger than `image_size`, the tower enlarges its picture first: the strides of common trunks are
+    made for larger pictures than a small model is trained on, and an enlarged one leaves a finer last feature map.
     """
 
     model_type = "octopus_timm_vision"
@@ -45,10 +48,12 @@ class TimmVisionConfig(PretrainedConfig):
         hidden_size: int = 368,
         image_tokens: int = 9,
         trunk_args: dict[str, Any] | None = None,
+        trunk_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         self.architecture = architecture
         self.image_size = image_size
+        self.trunk_size = trunk_size or image_size
         self.hidden_size = hidden_size
         self.image_tokens = image_tokens
         self.trunk_args = trunk_args or {}
@@ -56,13 +61,19 @@ class TimmVisionConfig(PretrainedConfig):
 
     @classmethod
     def measure(
-        cls, architecture: str, image_size: int, trunk_args: dict[str, Any] | None = None, **kwargs: Any
+        cls,
+        architecture: str,
+        image_size: int,
+        trunk_args: dict[str, Any] | None = None,
+        trunk_size: int | None = None,
+        **kwargs: Any,
     ) -> TimmVisionConfig:
         """The config of a trunk at an image size; token count and width are found by running it without weights."""
+        seen = trunk_size or image_size
         with torch.device("meta"), torch.no_grad():
             trunk = _create_trunk(architecture, trunk_args or {}).eval()
-            _, tokens, width = _features(trunk, torch.empty(1, 3, image_size, image_size)).shape
-        return cls(architecture, image_size, width, tokens, trunk_args, **kwargs)
+            _, tokens, width = _features(trunk, torch.empty(1, 3, seen, seen)).shape
+        return cls(architecture, image_size, width, tokens, trunk_args, trunk_size, **kwargs)
 
 
 class TimmVisionModel(PreTrainedModel):
@@ -83,6 +94,8 @@ class TimmVisionModel(PreTrainedModel):
 
     def forward(self, pixel_values: Tensor, output_hidden_states: bool = True, **_: Any) -> BaseModelOutput:
         """`pixel_values` [B, 3, S, S] -> `last_hidden_state` [B, N, C]; also the only entry of `hidden_states`."""
+        if self.config.trunk_size != self.config.image_size:
+            pixel_values = functional.interpolate(pixel_values, size=self.config.trunk_size, mode="bilinear")
         tokens_BNC = _features(self.trunk, pixel_values)
         return BaseModelOutput(
             last_hidden_state=tokens_BNC, hidden_states=(tokens_BNC,) if output_hidden_states else None

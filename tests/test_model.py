@@ -141,3 +141,14 @@ def test_not_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="cannot load"):
         load_llava(tmp_path)
+
+
+def test_a_trunk_may_see_a_larger_picture() -> None:
+    """The tower enlarges what it gets, so that a small picture leaves a finer map of tokens."""
+    config = TimmVisionConfig.measure("regnetx_002", 64, trunk_size=128)
+    assert (config.image_size, config.image_tokens) == (64, 16)
+    model = TimmVisionModel(TimmVisionConfig(**{**config.to_diff_dict(), "trunk_args": {}})).eval()
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        larger = torch.nn.functional.interpolate(pixels, size=128, mode="bilinear")
+        assert torch.equal(model(pixels).last_hidden_state[0], model.trunk.forward_features(larger)[0].flatten(1).T)

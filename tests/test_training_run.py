@@ -29,7 +29,7 @@ from octopus.manifest import Manifest  # noqa: E402
 from octopus.tokens import Tokens  # noqa: E402
 from octopus.training import align, build, clip, functions, lm, train  # noqa: E402
 from octopus.training.data import Case, PhotoChoice, load_cases  # noqa: E402
-from octopus.training.stage import Stage, read_curve  # noqa: E402
+from octopus.training.stage import Stage, precision, read_curve  # noqa: E402
 from tiny_data import LABELS, RECIPE, some_labels, write_images, write_requests, write_texts  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of five libraries; what octopus itself does wrong is an error
@@ -158,10 +158,10 @@ def test_the_tower_is_the_one_that_clip_trained(run: Path, model: LlavaForCondit
 def test_the_model_reads_photos_as_it_was_trained_to(
     base: Path, run: Path, model: LlavaForConditionalGeneration
 ) -> None:
-    """Stored features, as training used them, against the pixels of the photo, as `from_pretrained` users do."""
+    """Packed photos, as training reads them, against the pixels of the photo, as `from_pretrained` users do."""
     photos, tokens = the_run(base).built.photos, Tokens.load(run / "functions" / "model")
     spec = tokens.manifest.image
-    stored = np.load(run / "clip" / "features.npy")
+    stored = clip.store(photos, torch.device("cpu"))
     encoder = functions.Encoder(tokens, Registry.default(), spec.tokens, photos)
     case = next(case for case in load_cases(run / "data") if case.domain)
     batch = functions.collate([encoder.row(case.text, case.calls, case.photo, case.lang)], encoder)
@@ -301,6 +301,52 @@ def test_compiling_is_the_recipes_choice(
     nano = build.recipe("nano")
     sections = [nano[name] for name in ("clip", "lm", "calls", "functions")] + list(nano["align"].values())
     assert all(section["compile"] is True for section in sections)
+
+
+def test_a_stage_may_start_from_a_checkpoint(
+    base: Path, run: Path, tmp_path: Path, model: LlavaForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny, start = the_run(base), run / "functions" / "model"
+    photos, tokenizer = tiny.built.photos, tiny.built.tokenizer
+    taken: list[Mapping[str, Tensor]] = []
+
+    def go_on(trainer: Any, _: Stage) -> None:
+        taken.append(trainer.model.model.state_dict())
+        raise Killed
+
+    def loop(_: Stage, __: Any, ___: Any, objective: clip.Contrast, *____: Any) -> None:
+        taken.append(objective.model.visual.trunk.state_dict())
+        raise Killed
+
+    monkeypatch.setattr(lm, "go_on", go_on)
+    monkeypatch.setattr(clip, "loop", loop)
+    texts = ["see you at home"] * 50
+    with pytest.raises(Killed):
+        lm.train(Stage("lm", tmp_path / "lm", tiny.config["lm"]), tokenizer, texts, texts, start)
+    with pytest.raises(Killed):
+        clip.train(Stage("clip", tmp_path / "clip", tiny.config["clip"]), photos, tokenizer, start=start)
+    assert same(taken[0], model.model.language_model.state_dict())
+    assert same(taken[1], model.model.vision_tower.trunk.state_dict())
+    larger = {**tiny.config["lm"], "width": 2 * tiny.config["lm"]["width"]}
+    with pytest.raises(OctopusError, match="does not fit the recipe"):
+        lm.train(Stage("lm", tmp_path / "larger", larger), tokenizer, texts, texts, start)
+
+
+def test_loader_processes_fill_whole_pools() -> None:
+    order = functions.spread(24, workers=2, pool=4)
+    assert functions.spread(5, workers=0) == list(range(5))
+    assert order[0::2] == [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19]
+    assert order[1::2] == [4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23]
+
+
+def test_precision_is_what_the_machine_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emulated bfloat16 trains many times slower than float32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for able, found in (({}, "no"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert precision() == found
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert precision() == "bf16"
 
 
 def test_features_are_made_again_for_another_tower(base: Path, run: Path, tmp_path: Path) -> None:

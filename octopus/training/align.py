@@ -2,8 +2,8 @@
 
 In go the tower of stage `clip` and the language model of stage `lm`; out comes a stock LLaVA checkpoint that names what
 a photo shows, in either language, and its material, room or animal. First the projector alone learns, then the
-language model with it; the tower stays frozen, so its features are computed once and stored (`features`). `probe` is
-the gate in front: a linear probe on those features must be well above chance.
+language model with it; the tower stays frozen. `probe` is the gate in front: a linear probe on its mean features
+(`features`) must be well above chance.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from octopus.training.data import PhotoChoice
 from octopus.training.functions import Encoder, Row
 from octopus.training.photos import Photos
 from octopus.training.requests import Example, Language
-from octopus.training.stage import Stage
+from octopus.training.stage import Stage, autocast
 
 LANGUAGES: tuple[Language, Language] = ("en", "zh")
 CUES = {
@@ -39,8 +39,9 @@ CUES = {
 
 def tower(clip_folder: Path, config: Mapping[str, Any]) -> TimmVisionModel:
     """The trained trunk as a vision tower of the final size."""
-    size = config["phases"][-1][0]
-    model = TimmVisionModel(TimmVisionConfig.measure(config["trunk"], size))
+    trunk_size = config["phases"][-1][0]
+    size = config.get("image_size", trunk_size)
+    model = TimmVisionModel(TimmVisionConfig.measure(config["trunk"], size, trunk_size=trunk_size))
     _, state = clip.load_trunk(clip_folder)
     model.load_open_clip(state)
     model.eval()
@@ -48,26 +49,27 @@ def tower(clip_folder: Path, config: Mapping[str, Any]) -> TimmVisionModel:
 
 
 @torch.no_grad()
-def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 256) -> NDArray[np.float16]:
-    """Tower output for every photo, `[N, tokens, width]` float16, stored at `path` and read from there next time.
+def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 512) -> NDArray[np.float16]:
+    """Mean tower output of every photo, `[N, 2, width]` float16: of the whole picture, and of a random crop of it.
 
-    A tower that was trained on since (`checkpoint.pt` beside it is newer) has its features computed again.
+    Stored at `path` and read from there next time, unless `checkpoint.pt` beside it is newer: the tower learned since.
     """
     checkpoint = path.with_name("checkpoint.pt")
     if not path.exists() or (checkpoint.exists() and checkpoint.stat().st_mtime_ns > path.stat().st_mtime_ns):
-        size, count = model.config.image_size, len(photos.pixels_NHWC)
-        shape = (count, model.config.image_tokens, model.config.hidden_size)
-        temporary = path.with_suffix(".tmp.npy")
-        store = np.lib.format.open_memmap(str(temporary), mode="w+", dtype=np.float16, shape=shape)
-        device = next(model.parameters()).device
-        for start in range(0, count, batch):
-            pixels = torch.from_numpy(photos.pixels_NHWC[start : start + batch]).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
-                states = model(clip.plain(pixels, size)).last_hidden_state
-            store[start : start + batch] = states.float().cpu().numpy().astype(np.float16)
-        store.flush()
-        temporary.replace(path)
-    stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        store, size, model = clip.store(photos, device), model.config.image_size, model.to(device)
+        found = np.empty((len(photos.pixels_NHWC), 2, model.config.hidden_size), np.float16)
+        generator = torch.Generator().manual_seed(0)
+        for start in range(0, len(found), batch):
+            pixels = store.pixels(np.arange(start, min(start + batch, len(found))))
+            for view, images in enumerate((clip.plain(pixels, size), clip.augment(pixels, size, generator))):
+                with autocast(device):
+                    states = model(images).last_hidden_state
+                found[start : start + batch, view] = states.float().mean(1).cpu().numpy()
+        np.save(path.with_suffix(".tmp.npy"), found)
+        path.with_suffix(".tmp.npy").replace(path)
+        model.to("cpu")
+    stored: NDArray[np.float16] = np.load(path)
     return stored
 
 
@@ -75,10 +77,13 @@ def certainty(
     clip_folder: Path,
     config: Mapping[str, Any],
     photos: Photos,
-    features_NTC: NDArray[np.float16],
+    features_N2C: NDArray[np.float16],
     tokenizer: Tokenizer,
 ) -> NDArray[np.float32]:
-    """The tower's own probability of each photo's right name, `[N]`: tells when the exact name is doubtful."""
+    """The tower's own probability of each photo's right name, `[N]`: tells when the exact name is doubtful.
+
+    The mean over the whole picture and a crop of it, because the tower has learned the pictures it was shown by heart.
+    """
     vocabulary = tokenizer.get_vocab_size()
     objective = clip.Contrast(clip.build(config, vocabulary), clip.Names(photos.labels), tokenizer, config["context"])
     objective.load_state_dict(clip.load_trunk(clip_folder)[1])
@@ -89,19 +94,19 @@ def certainty(
         scale = objective.model.logit_scale.exp()
         head = objective.model.visual.head
         for start in range(0, len(found), 4096):
-            pooled = torch.from_numpy(features_NTC[start : start + 4096].astype(np.float32)).mean(1)
-            vectors = torch.nn.functional.normalize(head(pooled), dim=-1)
-            chances = (scale * vectors @ words.T).softmax(-1).numpy()
+            views_N2C = torch.from_numpy(features_N2C[start : start + 4096].astype(np.float32))
+            vectors = torch.nn.functional.normalize(head(views_N2C), dim=-1)
+            chances = (scale * vectors @ words.T).softmax(-1).mean(1).numpy()
             labels = photos.label_N[start : start + 4096]
             targets = objective.names.targets["name"].numpy()[labels]
             found[start : start + 4096] = chances[np.arange(len(labels)), targets]
     return found
 
 
-def probe(features_NTC: NDArray[np.float16], photos: Photos, ridge: float = 1.0) -> dict[str, float]:
-    """Linear probe (ridge regression on pooled features, closed form): held-out top-1 of the name, and chance."""
+def probe(features_N2C: NDArray[np.float16], photos: Photos, ridge: float = 1.0) -> dict[str, float]:
+    """Linear probe (ridge regression on mean features of whole pictures): held-out top-1 of the name, and chance."""
     train, held_out = photos.rows("train"), photos.rows("dev")
-    pooled = features_NTC.mean(1, dtype=np.float32)
+    pooled = features_N2C[:, 0].astype(np.float32)
     mean, std = pooled[train].mean(0), pooled[train].std(0) + 1e-6
     x = (pooled - mean) / std
     classes = np.unique(photos.label_N[train])

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Built:
 
     folder: Path
 
-    @property
+    @cached_property
     def photos(self) -> Photos:
         """The packed photos."""
         return Photos(self.folder, LABELS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,19 @@ import numpy as np
 import open_clip
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from octopus.model import load_llava
+from octopus.training.lm import take
 from octopus.training.photos import Label, Photos
-from octopus.training.stage import Stage
+from octopus.training.stage import Stage, autocast, precision
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 FACETS = ("name", "broader", "material", "room", "animal")
-FACET_WEIGHTS = {"name": 1.0, "broader": 0.3, "material": 0.3, "room": 0.3, "animal": 0.2}
+FACET_WEIGHTS = {"name": 1.0, "broader": 0.5, "material": 0.5, "room": 0.5, "animal": 0.5}
 MATERIALS_ZH = {"plastic": "塑料", "paper": "纸", "cardboard": "纸板", "glass": "玻璃", "metal": "金属"}
 MATERIALS_ZH |= {"organic": "厨余", "textile": "织物", "wood": "木头", "electronic": "电子产品", "other": "其他"}
 ROOMS_ZH = {"bedroom": "卧室", "kitchen": "厨房", "bathroom": "浴室", "living room": "客厅", "dining room": "餐厅"}
@@ -91,14 +95,19 @@ def encode_words(words: Sequence[str], tokenizer: Tokenizer, context: int) -> Te
     return torch.tensor([row + [pad] * (context - len(row)) for row in rows])
 
 
-def augment(pixels_BHWC: Tensor, size: int, generator: torch.Generator, jitter: float = 0.3) -> Tensor:
-    """Random crop, flip, brightness, contrast and saturation on the device; normalised `[B, 3, size, size]` out."""
+def augment(
+    pixels_BHWC: Tensor, size: int, generator: torch.Generator, smallest: float = 0.3, jitter: float = 0.3
+) -> Tensor:
+    """Random crop, flip, brightness, contrast, saturation and tint on the device; normalised `[B, 3, size, size]` out.
+
+    `smallest` is the least share of the area that a crop keeps.
+    """
     batch, device = len(pixels_BHWC), pixels_BHWC.device
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.rand(batch, generator=generator).mul_(high - low).add_(low).to(device)
 
-    area, ratio = uniform(0.3, 1.0), torch.exp(uniform(math.log(3 / 4), math.log(4 / 3)))
+    area, ratio = uniform(smallest, 1.0), torch.exp(uniform(math.log(3 / 4), math.log(4 / 3)))
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     theta = torch.zeros(batch, 2, 3, device=device)
@@ -111,15 +120,47 @@ def augment(pixels_BHWC: Tensor, size: int, generator: torch.Generator, jitter: 
     images = gray + (images - gray) * uniform(1 - jitter, 1 + jitter).view(-1, 1, 1, 1)
     middle = images.mean((1, 2, 3), keepdim=True)
     images = middle + (images - middle) * uniform(1 - jitter, 1 + jitter).view(-1, 1, 1, 1)
-    images = (images * uniform(1 - jitter, 1 + jitter).view(-1, 1, 1, 1)).clamp_(0, 1)
+    light = torch.stack([uniform(0.9, 1.1) for _ in range(3)], 1).view(-1, 3, 1, 1)  # lamps are yellow, shade is blue
+    images = (images * light * uniform(1 - jitter, 1 + jitter).view(-1, 1, 1, 1)).clamp_(0, 1)
     return normalise(images)
 
 
 def plain(pixels_BHWC: Tensor, size: int) -> Tensor:
-    """Whole pictures, resized and normalised `[B, 3, size, size]`: what evaluation and use see."""
+    """Whole pictures, resized and normalised `[B, 3, size, size]`: what evaluation and use see.
+
+    Shrunk as the runtime does, enlarged as `TimmVisionModel` does when its trunk wants larger pictures.
+    """
     images = pixels_BHWC.permute(0, 3, 1, 2).float().div_(255)
-    images = functional.interpolate(images, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+    if size < images.shape[-1]:
+        images = functional.interpolate(images, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+    elif size > images.shape[-1]:
+        images = functional.interpolate(images, size=size, mode="bilinear")
     return normalise(images)
+
+
+class Store:
+    """Packed photos where the training runs: in the memory of a GPU, else read from the file when asked for."""
+
+    def __init__(self, photos: Photos, device: torch.device) -> None:
+        self.photos, self.device = photos, device
+        self._all: Tensor | None = None
+        if device.type == "cuda":
+            self._all = torch.empty(photos.pixels_NHWC.shape, dtype=torch.uint8, device=device)
+            for start in range(0, len(self._all), 8192):
+                part = np.array(photos.pixels_NHWC[start : start + 8192])
+                self._all[start : start + 8192] = torch.from_numpy(part).to(device)
+
+    def pixels(self, rows: NDArray[np.int64]) -> Tensor:
+        """Photos of these rows, uint8 `[len(rows), H, W, 3]` on the device."""
+        if self._all is not None:
+            return self._all[torch.from_numpy(rows).to(self.device)]
+        return torch.from_numpy(self.photos.pixels_NHWC[rows]).to(self.device)
+
+
+@lru_cache(maxsize=1)
+def store(photos: Photos, device: torch.device) -> Store:
+    """The photos on a device, moved there once."""
+    return Store(photos, device)
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -156,13 +197,10 @@ class Contrast(nn.Module):
         total, right = image_BD.new_zeros(()), image_BD.new_zeros(())
         for facet in self.ids:
             target = self.names.targets[facet].to(label_B.device)[label_B]
-            share = (target >= 0).float().mean()
-            if share == 0:
-                continue
             logits = scale * image_BD @ functional.normalize(self.prototypes[facet], dim=-1).T
             smoothing = 0.1 if facet == "name" else 0.0
-            loss = functional.cross_entropy(logits, target, label_smoothing=smoothing)
-            total = total + FACET_WEIGHTS[facet] * share * loss
+            loss = functional.cross_entropy(logits, target, label_smoothing=smoothing, reduction="sum") / len(target)
+            total = total + FACET_WEIGHTS[facet] * loss
             if facet == "name":
                 right = (logits.argmax(1) == target).float().mean()
         if learn_words:
@@ -182,25 +220,26 @@ class Contrast(nn.Module):
 
 
 @torch.no_grad()
-def embed(model: open_clip.CustomTextCLIP, photos: Photos, rows: np.ndarray, size: int, batch: int = 256) -> Tensor:
+def embed(
+    model: open_clip.CustomTextCLIP, store: Store, rows: NDArray[np.int64], size: int, batch: int = 256
+) -> Tensor:
     """Unit image vectors `[len(rows), width]` of whole photos."""
     model.eval()
-    device = next(model.parameters()).device
     parts = []
     for start in range(0, len(rows), batch):
-        pixels = torch.from_numpy(photos.pixels_NHWC[rows[start : start + batch]]).to(device)
+        pixels = store.pixels(rows[start : start + batch])
         # Compiling once more for a few thousand pictures would take longer than running them as they are.
-        with torch.compiler.set_stance("force_eager"), torch.autocast(device.type, torch.bfloat16):
+        with torch.compiler.set_stance("force_eager"), autocast(store.device):
             parts.append(model.encode_image(plain(pixels, size), normalize=True).float().cpu())
     model.train()
     return torch.cat(parts)
 
 
-def recognise(objective: Contrast, photos: Photos, rows: np.ndarray, size: int) -> dict[str, float]:
+def recognise(objective: Contrast, store: Store, rows: NDArray[np.int64], size: int) -> dict[str, float]:
     """Top-1 on held-out photos: `facet/source` -> accuracy among all words of the facet."""
-    vectors = embed(objective.model, photos, rows, size)
-    labels = torch.from_numpy(photos.label_N[rows])
-    sources = np.asarray([photos.source[i] for i in rows])
+    vectors = embed(objective.model, store, rows, size)
+    labels = torch.from_numpy(store.photos.label_N[rows])
+    sources = np.asarray([store.photos.source[i] for i in rows])
     scores = {}
     for facet in objective.ids:
         words = functional.normalize(objective.prototypes[facet].detach(), dim=-1).cpu()
@@ -220,11 +259,17 @@ def schedule(step: int, total: int, rate: float, warmup: int = 200) -> float:
     return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))))
 
 
-def train(stage: Stage, photos: Photos, tokenizer: Tokenizer, minutes: float | None = None) -> None:
-    """Run the stage to its end, or for `minutes`; go on from the last checkpoint if there is one."""
+def train(
+    stage: Stage, photos: Photos, tokenizer: Tokenizer, minutes: float | None = None, start: Path | None = None
+) -> None:
+    """Run the stage to its end, or for `minutes`; go on from the last checkpoint if there is one.
+
+    `start`: a LLaVA checkpoint whose trunk to begin with.
+    """
     config = stage.config
     torch.manual_seed(0)
-    accelerator = Accelerator(mixed_precision="bf16")
+    torch.backends.cudnn.benchmark = True  # shapes never change within a phase
+    accelerator = Accelerator(mixed_precision=precision())
     objective = Contrast(build(config, tokenizer.get_vocab_size()), Names(photos.labels), tokenizer, config["context"])
     objective.model.visual.to(memory_format=torch.channels_last)
     decay = [p for p in objective.parameters() if p.ndim > 1]
@@ -238,6 +283,8 @@ def train(stage: Stage, photos: Photos, tokenizer: Tokenizer, minutes: float | N
     state = stage.load()
     first = 0
     stage.begin(state is not None)
+    if start and not state:
+        take(objective.model.visual.trunk, load_llava(start).model.vision_tower.trunk.state_dict(), start)
     if state:
         objective.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -260,7 +307,7 @@ def loop(
     minutes: float | None,
 ) -> None:
     """The steps themselves. Every draw depends on the step number alone, so a resumed run sees the same photos."""
-    config, began = stage.config, time.time()
+    config, began, stored = stage.config, time.time(), store(photos, accelerator.device)
     rows, held_out = photos.rows("train"), photos.rows("dev")[::5]
     weights = photos.weights(rows)
     total = sum(steps for _, steps in config["phases"])
@@ -276,9 +323,9 @@ def loop(
         chosen = rows[np.searchsorted(cumulative, draw.random(config["batch"])).clip(max=len(rows) - 1)]
         chosen = chosen[rank * share : (rank + 1) * share]
         generator = torch.Generator().manual_seed(step * 64 + rank)
-        pixels = torch.from_numpy(photos.pixels_NHWC[np.sort(chosen)]).to(accelerator.device)
-        labels = torch.from_numpy(photos.label_N[np.sort(chosen)]).to(accelerator.device)
-        images = augment(pixels, int(sizes[step]), generator)
+        chosen = np.sort(chosen)  # read in the order of the file
+        labels = torch.from_numpy(photos.label_N[chosen]).to(accelerator.device)
+        images = augment(stored.pixels(chosen), int(sizes[step]), generator)
         for group in optimizer.param_groups:
             group["lr"] = schedule(step, total, config["rate"])
         with accelerator.autocast():
@@ -288,14 +335,14 @@ def loop(
         optimizer.step()
         optimizer.zero_grad()
         bar.update()
-        seen.append((loss.item(), right.item()))
+        seen.append(torch.stack([loss.detach(), right]))
         last = step + 1 == total
         if (step + 1) % 25 == 0 or last:
-            mean = np.mean(seen, axis=0)
+            mean = torch.stack(seen).mean(0).tolist()
             stage.log(step + 1, loss=mean[0], top1=mean[1])
             seen.clear()
         if accelerator.is_main_process and ((step + 1) % epoch == 0 or last):
-            scores = recognise(objective, photos, held_out, int(sizes[step]))
+            scores = recognise(objective, stored, held_out, int(sizes[step]))
             stage.log(step + 1, **scores)
             shown = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
             stage.say(f"step {step + 1}/{total} loss {loss.item():.2f} (name chance {chance:.2f}): {shown}")
@@ -307,7 +354,7 @@ def loop(
             stage.say(f"stopped after {minutes} minutes at step {step + 1}; run again to go on")
             return
     if accelerator.is_main_process:
-        stage.finish(held_out=recognise(objective, photos, held_out, int(sizes[-1])), photos=len(rows))
+        stage.finish(held_out=recognise(objective, stored, held_out, int(sizes[-1])), photos=len(rows))
 
 
 def load_trunk(folder: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:

@@ -1,8 +1,8 @@
 """Stage `functions` (and the second half of `lm`): from a request, with or without a photo, to its calls.
 
 In go a training mixture and a model; out comes the model tuned to write the id form of the calls. Loss is on the answer
-only, with extra weight on function tokens. The vision tower is frozen, so photos enter as its stored features. In the
-`lm` stage there is no tower yet and the photo is told in words. Batches are buckets of like length, built by number,
+only, with extra weight on function tokens. The vision tower is frozen and sees a new crop of a photo each time. In the
+`calls` stage there is no tower yet and the photo is told in words. Batches are buckets of like length, built by number,
 so that a resumed run sees the same examples.
 """
 
@@ -11,25 +11,26 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, Sampler, SequentialSampler
+from torch.utils.data import Dataset, Sampler
 from transformers import LlavaForConditionalGeneration, PreTrainedModel, Trainer, TrainerCallback
 
 from octopus.core import Call, Function
 from octopus.tokens import Tokens
+from octopus.training.clip import Store, augment, plain, store
 from octopus.training.data import Case
 from octopus.training.lm import arguments, go_on
 from octopus.training.photos import Photos
 from octopus.training.requests import Example
-from octopus.training.stage import Stage
+from octopus.training.stage import Stage, autocast
 
-BUCKETS = (32, 48, 80, 160)
+BUCKETS = (24, 32, 48, 80, 160)
 """Row lengths; few, because each is compiled once."""
 FUNCTION_WEIGHT = 3.0
 IGNORED = -100
@@ -120,19 +121,40 @@ def collate(rows: Sequence[Row], encoder: Encoder) -> dict[str, Tensor]:
     return {"ids": ids, "labels": labels, "photos": torch.tensor([row.photo for row in rows])}
 
 
+def spread(count: int, workers: int, pool: int = Batches.POOL) -> list[int]:
+    """The order of `count` batches that lets each loader process, given every `workers`-th one, fill whole pools."""
+    order = []
+    for place in range(count):
+        turn, worker = divmod(place, max(1, workers))
+        order.append((worker + turn // pool * max(1, workers)) * pool + turn % pool)
+    return order
+
+
+def seen(model: LlavaForConditionalGeneration, stored: Store, rows: NDArray[np.int64]) -> Tensor:
+    """What the frozen tower makes of photos, `[len(rows), T, C]`: of a new crop of each in training, else the whole."""
+    tower = model.model.vision_tower.eval()
+    size = tower.config.image_size
+    if model.training:
+        images = augment(stored.pixels(rows), size, torch.default_generator, smallest=0.5)
+    else:
+        images = plain(stored.pixels(rows), size)
+    with torch.no_grad():
+        states: Tensor = tower(images).last_hidden_state.float()
+    return states
+
+
 def answer_states(
-    model: PreTrainedModel, batch: Mapping[str, Tensor], features_NTC: NDArray[np.float16] | None
+    model: PreTrainedModel, batch: Mapping[str, Tensor], stored: Store | None, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Logits `[A, V]` where the next id belongs to an answer, and those ids `[A]`."""
     ids, photos = batch["ids"], batch["photos"]
-    embeds_BTD = model.get_input_embeddings()(ids)
+    embeds_BTD = functional.dropout(model.get_input_embeddings()(ids), dropout, model.training)
     body = model.model
     if isinstance(model, LlavaForConditionalGeneration):
         body = model.model.language_model
-        rows = photos[photos >= 0]
-        if len(rows) and features_NTC is not None:
-            features = torch.from_numpy(features_NTC[rows.cpu().numpy()]).to(embeds_BTD.device, torch.float32)
-            projected = model.model.multi_modal_projector(features).to(embeds_BTD.dtype)
+        rows = photos[photos >= 0].cpu().numpy()
+        if len(rows) and stored is not None:
+            projected = model.model.multi_modal_projector(seen(model, stored, rows)).to(embeds_BTD.dtype)
             mask = (ids == model.config.image_token_id).unsqueeze(-1)
             embeds_BTD = embeds_BTD.masked_scatter(mask, projected)
     hidden_BTD = body(inputs_embeds=embeds_BTD, use_cache=False).last_hidden_state
@@ -146,25 +168,25 @@ class AnswerTrainer(Trainer):
     """Loss on the answer, function tokens weighted more."""
 
     function_ids: Tensor
-    features_NTC: NDArray[np.float16] | None = None
+    stored: Store | None = None
+    dropout = 0.0
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
-        """Batches in order: they are mixed already, and out of order a whole pool would be made for each one."""
-        return SequentialSampler(self.train_dataset)
+        """Batches pool by pool: they are mixed already, and out of order a whole pool would be made for each one."""
+        return cast("Sampler[int]", spread(len(self.train_dataset), self.args.dataloader_num_workers))
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Mean weighted cross-entropy over answer ids."""
         bare = self.accelerator.unwrap_model(model, keep_torch_compile=True)
-        logits, target = answer_states(bare, inputs, self.features_NTC)
+        with self.accelerator.autocast():
+            logits, target = answer_states(bare, inputs, self.stored, self.dropout)
         weight = torch.where(torch.isin(target, self.function_ids.to(target.device)), FUNCTION_WEIGHT, 1.0)
         loss = functional.cross_entropy(logits, target, reduction="none", label_smoothing=0.02)
         return (loss * weight).sum() / weight.sum()
 
 
 @torch.no_grad()
-def score(
-    model: PreTrainedModel, encoder: Encoder, cases: Sequence[Case], features_NTC: NDArray[np.float16] | None
-) -> dict[str, float]:
+def score(model: PreTrainedModel, encoder: Encoder, cases: Sequence[Case], stored: Store | None) -> dict[str, float]:
     """Quick development scores: right function (softmax over functions) and whole answers as greedy decoding has them.
 
     A greedy answer is right exactly if every next id is right given the right ones before it.
@@ -178,8 +200,8 @@ def score(
         chosen = order[start : start + 128]
         batch = collate([rows[i] for i in chosen], encoder)
         device = model.device
-        with torch.compiler.set_stance("force_eager"), torch.autocast(device.type, torch.bfloat16):
-            logits, target = answer_states(model, {k: v.to(device) for k, v in batch.items()}, features_NTC)
+        with torch.compiler.set_stance("force_eager"), autocast(device):
+            logits, target = answer_states(model, {k: v.to(device) for k, v in batch.items()}, stored)
         right, at = (logits.argmax(1) == target).cpu(), 0
         for i in chosen:
             count = len(rows[i].ids) - rows[i].start
@@ -226,20 +248,23 @@ def tune(
     encoder: Encoder,
     cases: Sequence[Case],
     config: Mapping[str, Any],
-    features_NTC: NDArray[np.float16] | None = None,
+    photos: Photos | None = None,
 ) -> dict[str, float]:
-    """Train the model in place on the source; development scores of the result."""
+    """Train the model in place on the source; development scores of the result. `photos`: what a vision tower sees."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    stored = store(photos, device) if photos is not None else None
     if config.get("compile", False):
         body = model.model.language_model if isinstance(model, LlavaForConditionalGeneration) else model.model
         body.compile(dynamic=False)
+    workers = config.get("workers", 0)
     trainer = AnswerTrainer(
         model=model,
-        args=arguments(stage, config["steps"], 1, config["rate"], seed=1),
+        args=arguments(stage, config["steps"], 1, config["rate"], seed=1, dataloader_num_workers=workers),
         train_dataset=Batches(source, encoder, config["tokens"], config["steps"]),
         data_collator=lambda items: items[0],
-        callbacks=[Watch(stage, lambda: score(model, encoder, cases, features_NTC), config["check_every"])],
+        callbacks=[Watch(stage, lambda: score(model, encoder, cases, stored), config["check_every"])],
     )
     trainer.function_ids = torch.tensor(sorted(encoder.tokens.function_ids))
-    trainer.features_NTC = features_NTC
+    trainer.stored, trainer.dropout = stored, config.get("dropout", 0.0)
     go_on(trainer, stage)
-    return score(model, encoder, cases, features_NTC)
+    return score(model, encoder, cases, stored)

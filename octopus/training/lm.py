@@ -20,7 +20,9 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from octopus.training.stage import Stage
+from octopus.errors import OctopusError
+from octopus.model import load_llava
+from octopus.training.stage import Stage, precision
 
 
 def build(config: Mapping[str, Any], vocabulary: int) -> LlamaForCausalLM:
@@ -38,9 +40,29 @@ def build(config: Mapping[str, Any], vocabulary: int) -> LlamaForCausalLM:
             bos_token_id=1,
             eos_token_id=5,
             pad_token_id=0,
-            attn_implementation="eager",  # with these short rows faster than fused attention on a CPU
+            attn_implementation=attention(),
         )
     )
+
+
+def take(module: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
+    """Copy weights into a module of the same shape.
+
+    Raises:
+        OctopusError: `origin` holds a model of other sizes.
+    """
+    try:
+        module.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise OctopusError(
+            f"the checkpoint {origin} does not fit the recipe: {str(error).splitlines()[-1].strip()}",
+            "start from a checkpoint of the same trunk and sizes, or leave --start out",
+        ) from error
+
+
+def attention() -> str:
+    """Which attention code trains faster: with rows this short, fused attention is slower on a CPU."""
+    return "sdpa" if torch.cuda.is_available() else "eager"
 
 
 def word_vectors(tokenizer: Tokenizer, ids: NDArray[np.uint16], width: int, workers: int) -> NDArray[np.float32]:
@@ -57,6 +79,16 @@ def word_vectors(tokenizer: Tokenizer, ids: NDArray[np.uint16], width: int, work
     for token, place in model.wv.key_to_index.items():
         vectors[token] = model.wv.vectors[place]
     return np.asarray(vectors / vectors.std(), dtype=np.float32)
+
+
+def stored_word_vectors(stage: Stage, tokenizer: Tokenizer, ids: NDArray[np.uint16]) -> NDArray[np.float16]:
+    """The word vectors of a stage's recipe, kept in its folder: they take minutes."""
+    path, width = stage.folder / "words.npy", stage.config["width"]
+    vectors: NDArray[np.float16] = np.load(path) if path.exists() else np.empty((0, 0), np.float16)
+    if vectors.shape != (tokenizer.get_vocab_size(), width):
+        vectors = word_vectors(tokenizer, ids, width, torch.get_num_threads()).astype(np.float16)
+        np.save(path, vectors)
+    return vectors
 
 
 class Packed(Dataset[dict[str, Tensor]]):
@@ -145,10 +177,10 @@ def arguments(stage: Stage, steps: int, batch: int, rate: float, **more: Any) ->
         "weight_decay": 0.05,
         "adam_beta2": 0.98,
         "max_grad_norm": 1.0,
-        "bf16": True,
+        "bf16": precision() == "bf16",
         "use_cpu": not torch.cuda.is_available(),
         "logging_steps": 10,
-        "save_steps": 100,
+        "save_steps": max(100, steps // 8),
         "save_total_limit": 1,
         "report_to": [],
         "disable_tqdm": True,
@@ -173,17 +205,21 @@ def go_on(trainer: Trainer, stage: Stage) -> None:
     trainer.train(resume_from_checkpoint=resume_point(stage) or None)
 
 
-def train(stage: Stage, tokenizer: Tokenizer, texts: Sequence[str], held_out: Sequence[str]) -> None:
-    """Run the stage and save `model/`."""
+def train(
+    stage: Stage, tokenizer: Tokenizer, texts: Sequence[str], held_out: Sequence[str], start: Path | None = None
+) -> None:
+    """Run the stage and save `model/`. `start`: a checkpoint whose language model to go on from."""
     config = stage.config
     torch.manual_seed(0)
     model = build(config, tokenizer.get_vocab_size())
     ids = pack(tokenizer, texts)
     stage.say(f"{len(ids):,} tokens, {sum(p.numel() for p in model.parameters()):,} parameters")
-    if not resume_point(stage):
-        vectors = word_vectors(tokenizer, ids, config["width"], torch.get_num_threads())
+    if start and not resume_point(stage):
+        take(model.model, load_llava(start).model.language_model.state_dict(), start)
+    elif not resume_point(stage):
+        vectors = stored_word_vectors(stage, tokenizer, ids)
         with torch.no_grad():
-            model.model.embed_tokens.weight.copy_(torch.from_numpy(vectors) * 0.02)
+            model.model.embed_tokens.weight.copy_(torch.from_numpy(vectors).float() * 0.02)
         stage.say("word vectors are in")
     if config.get("compile", False):
         model.model.compile(dynamic=False)
@@ -214,4 +250,4 @@ def evaluate(model: LlamaForCausalLM, rows: Packed) -> float:
 
 def load(folder: Path) -> LlamaForCausalLM:
     """The stage's result."""
-    return LlamaForCausalLM.from_pretrained(folder / "model", attn_implementation="eager")
+    return LlamaForCausalLM.from_pretrained(folder / "model", attn_implementation=attention())

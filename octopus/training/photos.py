@@ -10,9 +10,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import multiprocessing
 import random
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from octopus.errors import OctopusError
 
 REPEATS = {"waste9_new": 5, "houses": 4, "ikea": 3, "grocery": 3, "cat_breeds": 3, "dog_breeds": 3, "fashion": 2}
 """How often a photo of a small set is seen for one of the large sets (tiny, mini, food101)."""
+STRETCH = 4096
+"""How many pictures a process packs at a time."""
 COLUMNS = ("source", "label_key", "name_en", "name_zh", "functions", "material", "room", "animal")
 """What a label table must have; `broader_en`, `broader_zh` and `group` may be absent."""
 
@@ -86,47 +90,64 @@ def difference_hash(gray: NDArray[np.float32]) -> int:
     return int(np.packbits(bits).view(">u8")[0])
 
 
+def _pack_rows(
+    file: Path, first: int, out: Path, place: int, size: int
+) -> tuple[list[tuple[str, str, str]], list[int]]:
+    """Squash `STRETCH` pictures of a file into `out` from row `place` on; their (source, label, split) and hashes.
+
+    Runs in a process of its own: decoding small pictures in threads is no faster than in one.
+    """
+    from pyarrow import parquet
+
+    rows = parquet.read_table(file, columns=["image", "label", "source", "split"]).slice(first, STRETCH).to_pylist()
+    pixels, hashes = np.load(out, mmap_mode="r+"), []
+    for i, row in enumerate(rows):
+        picture = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
+        thumbnail = np.asarray(picture.resize((9, 8), Image.Resampling.BOX).convert("L"), dtype=np.float32)
+        pixels[place + i] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+        hashes.append(difference_hash(thumbnail))
+    return [(row["source"], row["label"], row["split"]) for row in rows], hashes
+
+
 def pack(images: Path, labels_file: Path, out: Path, size: int, progress: bool = True) -> None:
-    """Decode every photo of `images/*.parquet` into one array (about 5 GB at 96 px)."""
+    """Decode every photo of `images/*.parquet` into one array (about 5 GB at 96 px), on all cores."""
     from pyarrow import parquet
 
     labels = read_labels(labels_file)
-    files = sorted(images.glob("*.parquet"))
-    total = sum(parquet.read_metadata(file).num_rows for file in files)
+    stretches, total = [], 0  # (file, first row in it, row in the array)
+    for file in sorted(images.glob("*.parquet")):
+        count = parquet.read_metadata(file).num_rows
+        stretches += [(file, first, total + first) for first in range(0, count, STRETCH)]
+        total += count
     out.mkdir(parents=True, exist_ok=True)
-    pixels = np.lib.format.open_memmap(
-        str(out / "photos.tmp.npy"), mode="w+", dtype=np.uint8, shape=(total, size, size, 3)
-    )
-    keys: list[tuple[str, str]] = []
-    splits: list[str] = []
+    unfinished = out / "photos.tmp.npy"
+    np.lib.format.open_memmap(str(unfinished), mode="w+", dtype=np.uint8, shape=(total, size, size, 3)).flush()
+    rows: list[tuple[str, str, str]] = []
     hashes: list[int] = []
     bar = tqdm(total=total, desc="photos", disable=not progress)
-    for file in files:
-        table = parquet.read_table(file, columns=["image", "label", "source", "split"])
-        for row in table.to_pylist():
-            picture = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
-            pixels[len(keys)] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
-            thumbnail = np.asarray(picture.resize((9, 8), Image.Resampling.BOX).convert("L"), dtype=np.float32)
-            hashes.append(difference_hash(thumbnail))
-            keys.append((row["source"], row["label"]))
-            splits.append("train" if row["split"] == "train" else "dev")
-            bar.update()
-    held_out = {h for h, split in zip(hashes, splits, strict=True) if split == "dev"}
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(_pack_rows, file, first, unfinished, place, size) for file, first, place in stretches]
+        for job in jobs:
+            found, fingerprints = job.result()
+            rows += found
+            hashes += fingerprints
+            bar.update(len(found))
+    held_out = {h for h, row in zip(hashes, rows, strict=True) if row[2] != "train"}
     splits = [
-        "duplicate" if split == "train" and h in held_out else split for h, split in zip(hashes, splits, strict=True)
+        ("duplicate" if h in held_out else "train") if row[2] == "train" else "dev"
+        for h, row in zip(hashes, rows, strict=True)
     ]
-    pixels.flush()
-    names = sorted({key for key in keys if key in labels})
+    names = sorted({row[:2] for row in rows if row[:2] in labels})
     index = {key: i for i, key in enumerate(names)}
     columns: dict[str, Any] = {
         "size": size,
         "labels": [list(key) for key in names],
-        "label": [index.get(key, -1) for key in keys],
-        "source": [key[0] for key in keys],
+        "label": [index.get(row[:2], -1) for row in rows],
+        "source": [row[0] for row in rows],
         "split": splits,
     }
     (out / "photos.json").write_text(json.dumps(columns), encoding="utf-8")
-    (out / "photos.tmp.npy").replace(out / "photos.npy")
+    unfinished.replace(out / "photos.npy")
 
 
 class Photos:

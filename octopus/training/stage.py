@@ -25,6 +25,20 @@ from tqdm import tqdm
 PACKAGES = ("torch", "transformers", "open_clip_torch", "timm", "tokenizers", "numpy")
 
 
+def precision() -> str:
+    """What to train in, as accelerate names it: "bf16" where the processor computes in it, else "no" (float32).
+
+    A CPU without instructions for bfloat16 emulates it, many times slower than float32.
+    """
+    able = torch.cuda.is_available() or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return "bf16" if able or torch.cpu.get_capabilities().get("amx_bf16", False) else "no"
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Mixed precision for code outside a trainer, if this machine gains by it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision() == "bf16")
+
+
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file, or of the names and contents of all files in a folder."""
     digest = hashlib.sha256()

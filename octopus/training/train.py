@@ -78,13 +78,13 @@ def thinned(requests: Sequence[Request], share: float) -> list[Request]:
     return [request for request in requests if request.group in kept]
 
 
-def train_lm(run: Run) -> None:
+def train_lm(run: Run, start: Path | None = None) -> None:
     """Stage `lm`."""
     stage = run.stage("lm")
     if stage.is_done():
         return stage.say("already done")
     texts = corpus.documents(run.data / "text")
-    lm.train(stage, run.built.tokenizer, texts[HELD_OUT_DOCUMENTS:], texts[:HELD_OUT_DOCUMENTS])
+    lm.train(stage, run.built.tokenizer, texts[HELD_OUT_DOCUMENTS:], texts[:HELD_OUT_DOCUMENTS], start)
 
 
 def train_calls(run: Run, share: float = 1.0) -> None:
@@ -101,12 +101,12 @@ def train_calls(run: Run, share: float = 1.0) -> None:
     stage.finish(held_out=scores)
 
 
-def train_clip(run: Run, minutes: float | None) -> None:
+def train_clip(run: Run, minutes: float | None, start: Path | None = None) -> None:
     """Stage `clip`."""
     stage = run.stage("clip")
     if stage.is_done():
         return stage.say("already done")
-    clip.train(stage, run.built.photos, run.built.tokenizer, minutes)
+    clip.train(stage, run.built.photos, run.built.tokenizer, minutes, start)
 
 
 def vision(run: Run) -> tuple[Any, Any, PhotoChoice, ImageSpec]:
@@ -138,7 +138,7 @@ def train_align(run: Run) -> None:
         model.model.language_model.requires_grad_(part == "all")
         model.lm_head.requires_grad_(part == "all")
         inner = Stage(f"align/{part}", stage.folder / part, config, stage.inputs)
-        functions.tune(inner, model, captions, encoder, (), config, stored)
+        functions.tune(inner, model, captions, encoder, (), config, choice.photos)
         inner.finish()
     save(model, tokens, stage.folder / "model")
     stage.finish(**gate)
@@ -149,13 +149,13 @@ def train_functions(run: Run, share: float = 1.0) -> None:
     stage = run.stage("functions", "align/model/model.safetensors")
     if stage.is_done():
         return stage.say("already done")
-    _, stored, choice, spec = vision(run)
+    _, _, choice, spec = vision(run)
     tokens = run.tokens(spec)
     examples, held_out = run.mixture(choice, share)
     encoder = functions.Encoder(tokens, run.registry, spec.tokens, choice.photos)
     model = load_llava(run.folder / "align" / "model").train()
     model.model.vision_tower.requires_grad_(False)
-    scores = functions.tune(stage, model, examples, encoder, held_out, stage.config, stored)
+    scores = functions.tune(stage, model, examples, encoder, held_out, stage.config, choice.photos)
     save(model, tokens, stage.folder / "model")
     stage.finish(held_out=scores)
 
@@ -174,9 +174,22 @@ def save(model: Any, tokens: Tokens, folder: Path) -> None:
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True, metavar="DIR")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: all cores).")
 @click.option("--minutes", type=float, help="Stop stage clip after so many minutes; run again to go on.")
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Begin stages lm and clip with the weights of a checkpoint, for instance the released one.",
+)
 @click.option("--share", type=click.FloatRange(0.01, 1.0), default=1.0, help="Share of the annotated lines used.")
 def command(
-    stage: str, name: str, data: Path, folder: Path, threads: int | None, minutes: float | None, share: float
+    stage: str,
+    name: str,
+    data: Path,
+    folder: Path,
+    threads: int | None,
+    minutes: float | None,
+    start: Path | None,
+    share: float,
 ) -> None:
     """Run one training stage of a recipe, or all of them in order. Everything resumes after a kill."""
     if threads:
@@ -184,11 +197,11 @@ def command(
     run = Run(folder, data, recipe(name))
     for chosen in STAGES if stage == "all" else (stage,):
         if chosen == "lm":
-            train_lm(run)
+            train_lm(run, start)
         elif chosen == "calls":
             train_calls(run, share)
         elif chosen == "clip":
-            train_clip(run, minutes)
+            train_clip(run, minutes, start)
         elif chosen == "align":
             train_align(run)
         else:

@@ -50,22 +50,25 @@ def tower(clip_folder: Path, config: Mapping[str, Any]) -> TimmVisionModel:
 
 @torch.no_grad()
 def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 512) -> NDArray[np.float16]:
-    """Mean tower output of every photo, `[N, 2, width]` float16: of the whole picture, and of a random crop of it.
+    """Mean tower output of every photo, `[N, width]` float16: of a new crop where the tower was trained on it.
 
-    Stored at `path` and read from there next time, unless `checkpoint.pt` beside it is newer: the tower learned since.
+    Seen whole, a photo of the training side would look better known than it is. Stored at `path` and read from there
+    next time, unless `checkpoint.pt` beside it is newer: the tower learned since.
     """
     checkpoint = path.with_name("checkpoint.pt")
     if not path.exists() or (checkpoint.exists() and checkpoint.stat().st_mtime_ns > path.stat().st_mtime_ns):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         store, size, model = clip.store(photos, device), model.config.image_size, model.to(device)
-        found = np.empty((len(photos.pixels_NHWC), 2, model.config.hidden_size), np.float16)
+        found = np.zeros((len(photos.pixels_NHWC), model.config.hidden_size), np.float16)
         generator = torch.Generator().manual_seed(0)
-        for start in range(0, len(found), batch):
-            pixels = store.pixels(np.arange(start, min(start + batch, len(found))))
-            for view, images in enumerate((clip.plain(pixels, size), clip.augment(pixels, size, generator))):
+        for split in ("train", "dev"):
+            rows = photos.rows(split)
+            for chosen in np.split(rows, range(batch, len(rows), batch)):
+                pixels = store.pixels(chosen)
+                images = clip.augment(pixels, size, generator) if split == "train" else clip.plain(pixels, size)
                 with autocast(device):
                     states = model(images).last_hidden_state
-                found[start : start + batch, view] = states.float().mean(1).cpu().numpy()
+                found[chosen] = states.float().mean(1).cpu().numpy()
         np.save(path.with_suffix(".tmp.npy"), found)
         path.with_suffix(".tmp.npy").replace(path)
         model.to("cpu")
@@ -77,13 +80,10 @@ def certainty(
     clip_folder: Path,
     config: Mapping[str, Any],
     photos: Photos,
-    features_N2C: NDArray[np.float16],
+    features_NC: NDArray[np.float16],
     tokenizer: Tokenizer,
 ) -> NDArray[np.float32]:
-    """The tower's own probability of each photo's right name, `[N]`: tells when the exact name is doubtful.
-
-    The mean over the whole picture and a crop of it, because the tower has learned the pictures it was shown by heart.
-    """
+    """The tower's own probability of each photo's right name, `[N]`: tells when the exact name is doubtful."""
     vocabulary = tokenizer.get_vocab_size()
     objective = clip.Contrast(clip.build(config, vocabulary), clip.Names(photos.labels), tokenizer, config["context"])
     objective.load_state_dict(clip.load_trunk(clip_folder)[1])
@@ -94,19 +94,19 @@ def certainty(
         scale = objective.model.logit_scale.exp()
         head = objective.model.visual.head
         for start in range(0, len(found), 4096):
-            views_N2C = torch.from_numpy(features_N2C[start : start + 4096].astype(np.float32))
-            vectors = torch.nn.functional.normalize(head(views_N2C), dim=-1)
-            chances = (scale * vectors @ words.T).softmax(-1).mean(1).numpy()
+            views_NC = torch.from_numpy(features_NC[start : start + 4096].astype(np.float32))
+            vectors = torch.nn.functional.normalize(head(views_NC), dim=-1)
+            chances = (scale * vectors @ words.T).softmax(-1).numpy()
             labels = photos.label_N[start : start + 4096]
             targets = objective.names.targets["name"].numpy()[labels]
             found[start : start + 4096] = chances[np.arange(len(labels)), targets]
     return found
 
 
-def probe(features_N2C: NDArray[np.float16], photos: Photos, ridge: float = 1.0) -> dict[str, float]:
-    """Linear probe (ridge regression on mean features of whole pictures): held-out top-1 of the name, and chance."""
+def probe(features_NC: NDArray[np.float16], photos: Photos, ridge: float = 1.0) -> dict[str, float]:
+    """Linear probe (ridge regression on mean features): held-out top-1 of the name, and chance."""
     train, held_out = photos.rows("train"), photos.rows("dev")
-    pooled = features_N2C[:, 0].astype(np.float32)
+    pooled = features_NC.astype(np.float32)
     mean, std = pooled[train].mean(0), pooled[train].std(0) + 1e-6
     x = (pooled - mean) / std
     classes = np.unique(photos.label_N[train])

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import LlavaForConditionalGeneration, PreTrainedModel, Trainer, TrainerCallback
 
 from octopus.core import Call, Function
@@ -74,12 +74,15 @@ class Encoder:
 
 
 class Batches(Dataset[dict[str, Tensor]]):
-    """Ready batches of about `tokens` ids; item i is the same in every run and on every process."""
+    """Ready batches of about `tokens` ids, item i the same in every run; process `part` of `parts` takes its rows."""
 
     POOL = 16
 
-    def __init__(self, source: Source, encoder: Encoder, tokens: int, count: int) -> None:
+    def __init__(
+        self, source: Source, encoder: Encoder, tokens: int, count: int, part: int = 0, parts: int = 1
+    ) -> None:
         self.source, self.encoder, self.tokens, self.count = source, encoder, tokens, count
+        self.part, self.parts = part, parts
         self._pool: tuple[int, list[list[Row]]] = (-1, [])
         self._per_pool = self.POOL * tokens // 40  # examples, at about 40 ids each
 
@@ -91,7 +94,8 @@ class Batches(Dataset[dict[str, Tensor]]):
         if self._pool[0] != number:
             self._pool = (number, self._fill(number))
         batches = self._pool[1]
-        return collate(batches[place % len(batches)], self.encoder)
+        rows = batches[place % len(batches)]
+        return collate(rows[self.part :: self.parts] or rows[:1], self.encoder)  # every process needs a row
 
     def _fill(self, number: int) -> list[list[Row]]:
         rows = []
@@ -164,25 +168,40 @@ def answer_states(
     return logits.float(), target_BT[chosen]
 
 
+class Answers(nn.Module):
+    """A model and the loss of its answers as one module, because distributed training must see all of the forward pass.
+
+    Function tokens weigh more. Returns the weighted sum of cross-entropies and the sum of weights.
+    """
+
+    def __init__(self, model: PreTrainedModel, function_ids: Tensor, stored: Store | None, dropout: float) -> None:
+        super().__init__()
+        self.model, self.stored, self.dropout = model, stored, dropout
+        self.register_buffer("function_ids", function_ids, persistent=False)
+
+    def forward(self, ids: Tensor, labels: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """`ids` and `labels` [B, T], `photos` [B]: a batch as `collate` makes it."""
+        batch = {"ids": ids, "labels": labels, "photos": photos}
+        logits, target = answer_states(self.model, batch, self.stored, self.dropout)
+        weight = torch.where(torch.isin(target, self.function_ids), FUNCTION_WEIGHT, 1.0)
+        loss = functional.cross_entropy(logits, target, reduction="none", label_smoothing=0.02)
+        return (loss * weight).sum(), weight.sum()
+
+
 class AnswerTrainer(Trainer):
-    """Loss on the answer, function tokens weighted more."""
+    """Trains `Answers`. Every process takes its rows of the same batch, so that a step is the same on any number."""
 
-    function_ids: Tensor
-    stored: Store | None = None
-    dropout = 0.0
-
-    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
-        """Batches pool by pool: they are mixed already, and out of order a whole pool would be made for each one."""
-        return cast("Sampler[int]", spread(len(self.train_dataset), self.args.dataloader_num_workers))
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches in their order, pool by pool: they are mixed already, and a pool is dear to make."""
+        workers = self.args.dataloader_num_workers
+        order = cast("Sampler[int]", spread(len(self.train_dataset), workers))
+        return DataLoader(self.train_dataset, sampler=order, collate_fn=self.data_collator, num_workers=workers)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Mean weighted cross-entropy over answer ids."""
-        bare = self.accelerator.unwrap_model(model, keep_torch_compile=True)
-        with self.accelerator.autocast():
-            logits, target = answer_states(bare, inputs, self.stored, self.dropout)
-        weight = torch.where(torch.isin(target, self.function_ids.to(target.device)), FUNCTION_WEIGHT, 1.0)
-        loss = functional.cross_entropy(logits, target, reduction="none", label_smoothing=0.02)
-        return (loss * weight).sum() / weight.sum()
+        """Mean over the answers of all processes; gradients are averaged over processes, hence the factor."""
+        loss, weight = model(**inputs)
+        everywhere = self.accelerator.reduce(weight.detach(), "sum")
+        return cast("Tensor", loss * self.accelerator.num_processes / everywhere)
 
 
 @torch.no_grad()
@@ -256,15 +275,21 @@ def tune(
     if config.get("compile", False):
         body = model.model.language_model if isinstance(model, LlavaForConditionalGeneration) else model.model
         body.compile(dynamic=False)
-    workers = config.get("workers", 0)
+    functions = torch.tensor(sorted(encoder.tokens.function_ids))
+    options = {
+        "seed": 1,
+        "dataloader_num_workers": config.get("workers", 0),
+        "ddp_find_unused_parameters": True,  # the projector, in a batch without photos
+        "save_safetensors": False,  # which refuses tied embeddings of a module that is not a model of transformers
+    }
+    training = arguments(stage, config["steps"], 1, config["rate"], **options)
+    batches = Batches(source, encoder, config["tokens"], config["steps"], training.process_index, training.world_size)
     trainer = AnswerTrainer(
-        model=model,
-        args=arguments(stage, config["steps"], 1, config["rate"], seed=1, dataloader_num_workers=workers),
-        train_dataset=Batches(source, encoder, config["tokens"], config["steps"]),
+        model=Answers(model, functions, stored, config.get("dropout", 0.0)),
+        args=training,
+        train_dataset=batches,
         data_collator=lambda items: items[0],
         callbacks=[Watch(stage, lambda: score(model, encoder, cases, stored), config["check_every"])],
     )
-    trainer.function_ids = torch.tensor(sorted(encoder.tokens.function_ids))
-    trainer.stored, trainer.dropout = stored, config.get("dropout", 0.0)
     go_on(trainer, stage)
     return score(model, encoder, cases, stored)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer
 
 from octopus.errors import OctopusError
 from octopus.model import load_llava
-from octopus.training.stage import Stage, precision
+from octopus.training.stage import Stage, is_main_process, precision
 
 
 def build(config: Mapping[str, Any], vocabulary: int) -> LlamaForCausalLM:
@@ -217,23 +218,25 @@ def train(
     if start and not resume_point(stage):
         take(model.model, load_llava(start).model.language_model.state_dict(), start)
     elif not resume_point(stage):
-        vectors = stored_word_vectors(stage, tokenizer, ids)
+        with PartialState().main_process_first():  # the others read what it has stored
+            vectors = stored_word_vectors(stage, tokenizer, ids)
         with torch.no_grad():
             model.model.embed_tokens.weight.copy_(torch.from_numpy(vectors).float() * 0.02)
         stage.say("word vectors are in")
     if config.get("compile", False):
         model.model.compile(dynamic=False)
     rows = Packed(ids, config["length"], config["steps"] * config["batch"])
+    processes = PartialState().num_processes  # which share a batch
     trainer = NextToken(
         model=model,
-        args=arguments(stage, config["steps"], config["batch"], config["rate"]),
+        args=arguments(stage, config["steps"], config["batch"] // processes, config["rate"]),
         train_dataset=rows,
         callbacks=[Report(stage, math.log(tokenizer.get_vocab_size()))],
     )
     go_on(trainer, stage)
     test = pack(tokenizer, held_out)
     loss = evaluate(model, Packed(test, config["length"], len(test) // config["length"] - 1))
-    model.save_pretrained(stage.folder / "model")
+    model.save_pretrained(stage.folder / "model", is_main_process=is_main_process())
     stage.finish(held_out_loss=loss, chance=math.log(tokenizer.get_vocab_size()), tokens=len(ids))
 
 

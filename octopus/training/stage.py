@@ -25,6 +25,11 @@ from tqdm import tqdm
 PACKAGES = ("torch", "transformers", "open_clip_torch", "timm", "tokenizers", "numpy")
 
 
+def is_main_process() -> bool:
+    """Whether this process writes files and talks; under `accelerate launch` all others only compute."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def precision() -> str:
     """What to train in, as accelerate names it: "bf16" where the processor computes in it, else "no" (float32).
 
@@ -79,6 +84,8 @@ class Stage:
     def begin(self, resumed: bool) -> None:
         """Remember what the work in this folder began with; say so when a resumed run goes on with something else."""
         path, identity = self.folder / "begun.json", self.identity()
+        if not is_main_process():
+            return
         if not resumed:
             path.write_text(json.dumps(identity, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         elif path.exists() and json.loads(path.read_text(encoding="utf-8")) != identity:
@@ -100,21 +107,32 @@ class Stage:
 
     def log(self, step: int, **values: float) -> None:
         """Append one row to the curve."""
+        if not is_main_process():
+            return
         row = {"step": step, **{key: round(float(value), 5) for key, value in values.items()}}
         with (self.folder / "curve.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def say(self, text: str) -> None:
         """Talk to the person watching (stderr, above a running progress bar)."""
-        tqdm.write(f"[{self.name}] {text}", file=sys.stderr)
-        sys.stderr.flush()
+        if is_main_process():
+            tqdm.write(f"[{self.name}] {text}", file=sys.stderr)
+            sys.stderr.flush()
 
     def progress(self, total: int, initial: int = 0) -> tqdm[Any]:
         """A progress bar, on terminals only."""
-        return tqdm(total=total, initial=initial, desc=self.name, disable=not sys.stderr.isatty())
+        return tqdm(
+            total=total, initial=initial, desc=self.name, disable=not (is_main_process() and sys.stderr.isatty())
+        )
 
     def finish(self, **results: Any) -> None:
-        """Draw the curve and write `done.json`."""
+        """Draw the curve and write `done.json`; the other processes wait until it is there."""
+        if is_main_process():
+            self._finish(results)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+
+    def _finish(self, results: Mapping[str, Any]) -> None:
         draw(self.folder / "curve.jsonl", self.folder / "curve.png", self.name)
         done = {
             "stage": self.name,

@@ -19,6 +19,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from octopus.errors import OctopusError
 from octopus.manifest import ImageSpec
@@ -30,7 +31,7 @@ from octopus.training.augment import Vocabulary, auxiliary
 from octopus.training.build import DEFAULT_DATA, DEFAULT_RUN, LABELS, Built, recipe
 from octopus.training.data import Mixture, PhotoChoice, cases
 from octopus.training.requests import Request
-from octopus.training.stage import Stage
+from octopus.training.stage import Stage, is_main_process
 
 STAGES = ("lm", "calls", "clip", "align", "functions")
 HELD_OUT_DOCUMENTS = 2000
@@ -97,7 +98,7 @@ def train_calls(run: Run, share: float = 1.0) -> None:
     encoder = functions.Encoder(run.tokens(), run.registry, 0, photos)
     model = lm.load(run.folder / "lm")
     scores = functions.tune(stage, model, examples, encoder, held_out, stage.config)
-    model.save_pretrained(stage.folder / "model")
+    model.save_pretrained(stage.folder / "model", is_main_process=is_main_process())
     stage.finish(held_out=scores)
 
 
@@ -113,7 +114,8 @@ def vision(run: Run) -> tuple[Any, Any, PhotoChoice, ImageSpec]:
     """The tower, its stored features, the choice of photos that knows what the tower is sure of, and the image spec."""
     photos, config = run.built.photos, run.config["clip"]
     tower = align.tower(run.folder / "clip", config)
-    stored = align.features(tower, photos, run.folder / "clip" / "features.npy")
+    with PartialState().main_process_first():  # the others read what it has stored
+        stored = align.features(tower, photos, run.folder / "clip" / "features.npy")
     certain = align.certainty(run.folder / "clip", config, photos, stored, run.built.tokenizer)
     size = tower.config.image_size
     spec = ImageSpec(size=size, mean=clip.MEAN, std=clip.STD, tokens=tower.config.image_tokens, fit="squash")
@@ -162,9 +164,10 @@ def train_functions(run: Run, share: float = 1.0) -> None:
 
 def save(model: Any, tokens: Tokens, folder: Path) -> None:
     """A checkpoint folder as the exporter wants it: weights, manifest, tokenizer."""
-    model.save_pretrained(folder)
-    tokens.manifest.save(folder)
-    tokens.save(folder)
+    if is_main_process():
+        model.save_pretrained(folder)
+        tokens.manifest.save(folder)
+        tokens.save(folder)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -191,7 +194,10 @@ def command(
     start: Path | None,
     share: float,
 ) -> None:
-    """Run one training stage of a recipe, or all of them in order. Everything resumes after a kill."""
+    """Run one training stage of a recipe, or all of them in order. Everything resumes after a kill.
+
+    On several processors: `accelerate launch -m octopus train STAGE`. A step is the same on any number of them.
+    """
     if threads:
         torch.set_num_threads(threads)
     run = Run(folder, data, recipe(name))
@@ -206,7 +212,8 @@ def command(
             train_align(run)
         else:
             train_functions(run, share)
-        click.echo(json.dumps({"stage": chosen, "folder": str(folder / chosen)}))
+        if is_main_process():
+            click.echo(json.dumps({"stage": chosen, "folder": str(folder / chosen)}))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,4 +1,7 @@
-"""`octopus train` as `accelerate launch` starts it in a test: python launched.py REQUESTS HELD_OUT ARGUMENT..."""
+"""`octopus train` as `accelerate launch` starts it in a test: python launched.py REQUESTS HELD_OUT RUN ARGUMENT...
+
+The run folder comes without its option, which the launcher would take for one of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,4 +14,4 @@ from octopus.training import build, train
 if __name__ == "__main__":
     build.REQUESTS = Path(sys.argv[1])
     train.HELD_OUT_DOCUMENTS = int(sys.argv[2])
-    train.main(sys.argv[3:])
+    train.main([*sys.argv[4:], "--run", sys.argv[3]])

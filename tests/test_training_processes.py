@@ -40,8 +40,8 @@ def train(base: Path, run: str, stage: str, processes: int) -> None:
     launch = [sys.executable]
     if processes > 1:  # what `accelerate launch --cpu` runs in its turn
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    arguments = [stage, "--recipe", base / "tiny.toml", "--data", base / "data", "--run", base / run, "--threads", "1"]
-    command = [*launch, HERE / "launched.py", base / "requests", HELD_OUT, *arguments]
+    arguments = [stage, "--recipe", base / "tiny.toml", "--data", base / "data", "--threads", "1"]
+    command = [*launch, HERE / "launched.py", base / "requests", HELD_OUT, base / run, *arguments]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "ACCELERATE_USE_CPU": "true",

@@ -51,6 +51,11 @@ steps = 10
 rate = 1e-3
 check_every = 5
 
+[align.words]
+batch = 16
+steps = 30
+rate = 3e-3
+
 [align.projector]
 tokens = 640
 steps = 10

@@ -19,6 +19,7 @@ import numpy as np
 import open_clip
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -269,7 +270,8 @@ def train(
     config = stage.config
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True  # shapes never change within a phase
-    accelerator = Accelerator(mixed_precision=precision())
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # the text tower, in most steps
+    accelerator = Accelerator(mixed_precision=precision(), kwargs_handlers=[unused])
     objective = Contrast(build(config, tokenizer.get_vocab_size()), Names(photos.labels), tokenizer, config["context"])
     objective.model.visual.to(memory_format=torch.channels_last)
     decay = [p for p in objective.parameters() if p.ndim > 1]

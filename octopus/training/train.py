@@ -135,6 +135,8 @@ def train_align(run: Run) -> None:
     torch.manual_seed(0)
     model = build_llava(tower, lm.load(run.folder / "calls"), tokens.manifest.special.image)
     model.model.vision_tower.requires_grad_(False)
+    start = align.point_at_words(model, stored, choice.photos, tokens, stage.config["words"])
+    stage.say("names by word vectors: " + ", ".join(f"{key} {value:.3f}" for key, value in start.items()))
     captions = align.Captions(choice)
     for part, config in (("projector", stage.config["projector"]), ("all", stage.config["all"])):
         model.model.language_model.requires_grad_(part == "all")
@@ -143,7 +145,7 @@ def train_align(run: Run) -> None:
         functions.tune(inner, model, captions, encoder, (), config, choice.photos)
         inner.finish()
     save(model, tokens, stage.folder / "model")
-    stage.finish(**gate)
+    stage.finish(**gate, **{f"words/{key}": value for key, value in start.items()})
 
 
 def train_functions(run: Run, share: float = 1.0) -> None:

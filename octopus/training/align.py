@@ -58,12 +58,17 @@ def tower(clip_folder: Path, config: Mapping[str, Any]) -> TimmVisionModel:
     return model
 
 
+def held_out_rows(photos: Photos) -> NDArray[np.int64]:
+    """The photos of the development side that towers and projectors are tried on: enough, and quickly seen."""
+    return photos.rows("dev")[::5]
+
+
 @torch.no_grad()
 def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 512) -> NDArray[np.float16]:
-    """Mean tower output of every photo, `[N, width]` float16: of a new crop where the tower was trained on it.
+    """Mean tower output of photos, `[N, width]` float16: of a crop of those trained on, of `held_out_rows` whole.
 
-    Seen whole, a photo of the training side would look better known than it is. Stored at `path` and read from there
-    next time, unless `checkpoint.pt` beside it is newer: the tower learned since.
+    A photo of the training side, seen whole, would look better known than it is. Other rows are zeros. Stored at `path`
+    and read from there next time, unless `checkpoint.pt` beside it is newer: the tower learned since.
     """
     checkpoint = path.with_name("checkpoint.pt")
     if not path.exists() or (checkpoint.exists() and checkpoint.stat().st_mtime_ns > path.stat().st_mtime_ns):
@@ -71,11 +76,10 @@ def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 51
         store, size, model = clip.store(photos, device), model.config.image_size, model.to(device)
         found = np.zeros((len(photos.pixels_NHWC), model.config.hidden_size), np.float16)
         generator = torch.Generator().manual_seed(0)
-        for split in ("train", "dev"):
-            rows = photos.rows(split)
+        for rows in (photos.rows("train"), held_out_rows(photos)):
             for chosen in np.split(rows, range(batch, len(rows), batch)):
-                pixels = store.pixels(chosen)
-                images = clip.augment(pixels, size, generator) if split == "train" else clip.plain(pixels, size)
+                pixels, trained = store.pixels(chosen), photos.split[chosen[0]] == "train"
+                images = clip.augment(pixels, size, generator) if trained else clip.plain(pixels, size)
                 with autocast(device):
                     states = model(images).last_hidden_state
                 found[chosen] = states.float().mean(1).cpu().numpy()
@@ -115,7 +119,7 @@ def certainty(
 
 def probe(features_NC: NDArray[np.float16], photos: Photos, ridge: float = 1.0) -> dict[str, float]:
     """Linear probe (ridge regression on mean features): held-out top-1 of the name, and chance."""
-    train, held_out = photos.rows("train"), photos.rows("dev")
+    train, held_out = photos.rows("train"), held_out_rows(photos)
     pooled = features_NC.astype(np.float32)
     mean, std = pooled[train].mean(0), pooled[train].std(0) + 1e-6
     x = (pooled - mean) / std
@@ -150,7 +154,7 @@ def point_at_words(
     radius = (words_2WD - centre_D).norm(dim=-1).mean()
     units_2WD = functional.normalize(words_2WD - centre_D, dim=-1)
     target_N = objective_names.targets["name"][torch.from_numpy(photos.label_N)]
-    train, held_out = photos.rows("train"), photos.rows("dev")
+    train, held_out = photos.rows("train"), held_out_rows(photos)
     cumulative, rng = np.cumsum(photos.weights(train)), np.random.default_rng(4)
     optimizer = torch.optim.AdamW(projector.parameters(), lr=config["rate"], weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config["rate"], total_steps=config["steps"])

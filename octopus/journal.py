@@ -182,8 +182,8 @@ class Journal:
         return self._find(f"state IN {_OPEN}", ())
 
     def settled(self) -> list[Action]:
-        """Everything that is done, newest first."""
-        return list(reversed(self._find("state = 'done'", ())))
+        """Everything that is done, oldest first."""
+        return self._find("state = 'done'", ())
 
     def due(self, moment: float | None = None) -> list[Action]:
         """What this process holds back and should carry out by now."""

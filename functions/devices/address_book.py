@@ -21,7 +21,9 @@ class AddressBook:
 
     def people(self) -> tuple[Contact, ...]:
         """Everybody, in the order in which they were added."""
-        return tuple(_contact(json.loads(row[0])) for row in self._store.rows("SELECT contact FROM contacts ORDER BY id"))
+        return tuple(
+            _contact(json.loads(row[0])) for row in self._store.rows("SELECT contact FROM contacts ORDER BY id")
+        )
 
     def add(self, contact: Contact) -> None:
         """Add a person."""

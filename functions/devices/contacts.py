@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from octopus.address import digits, is_email, is_number
 from octopus.core import Channel
 from octopus.device import Contact, Recipient
 
@@ -29,8 +30,6 @@ SAMPLES = (
     Contact("Roommate", "roommate@example.net", "+1 202 555 0153", ("flatmate", "室友")),
 )
 
-_EMAIL = re.compile(r"[^@\s<>(),;:\"]+@[^@\s<>(),;:\"]+\.[^@\s<>(),;:\".]+")
-_NUMBER = re.compile(r"\+?[0-9()][0-9\s().-]*")
 _MINE = re.compile(r"^(my\s+|我的|我)(?=\S)")
 
 
@@ -45,21 +44,11 @@ def resolve(given: str, channel: Channel, contacts: Sequence[Contact]) -> Recipi
     return Recipient(given, None, plain if is_email(plain) or is_number(plain) else None)
 
 
-def is_email(text: str) -> bool:
-    """Whether the text has the form of one e-mail address."""
-    return _EMAIL.fullmatch(text) is not None
-
-
-def is_number(text: str) -> bool:
-    """Whether the text has the form of a telephone number: 3 to 15 digits."""
-    return _NUMBER.fullmatch(text) is not None and 3 <= len(_digits(text)) <= 15
-
-
 def _matches(plain: str, contact: Contact) -> bool:
     if is_email(plain):
         return plain.casefold() == contact.email.casefold()
     if is_number(plain):
-        return _digits(plain) == _digits(contact.number)
+        return digits(plain) == digits(contact.number)
     said = _key(plain)
     names = {_key(name) for name in (contact.name, *contact.also)}
     return said in names or _MINE.sub("", said, count=1) in names
@@ -67,7 +56,3 @@ def _matches(plain: str, contact: Contact) -> bool:
 
 def _key(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-
-
-def _digits(text: str) -> str:
-    return "".join(character for character in text if character in "0123456789")

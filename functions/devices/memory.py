@@ -38,6 +38,7 @@ ANY = "*"
 """Stands for every function, where outlets are given."""
 
 _TAKEN_BACK = ("basket", "board", "searches")
+"""Lists whose entries are undone by removing them; so are drafts in the others."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,25 @@ class _State(threading.local):
 class MemoryPhone:
     """A phone that records what it is told to do; see octopus.device.Device."""
 
-    def __init__(self, path: str | Path | None = None, outlets: Mapping[str, Outlet] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        outlets: Mapping[str, Outlet] | None = None,
+        only_recorded: frozenset[str] = frozenset(),
+    ) -> None:
         """Open or create the phone's file.
 
         Args:
             path: ":memory:" keeps nothing; None means OCTOPUS_PHONE or the user's folder.
             outlets: Who does the deeds of which function in the world; "*" for all others it can do. None: nobody.
+            only_recorded: Functions whose deeds have no outlet, whatever "*" says.
 
         Raises:
             DeviceError: The file cannot be opened or is not a phone.
         """
         self.path = str(path or read_settings().phone)
         self._outlets = dict(outlets or {})
+        self._only_recorded = only_recorded
         self._state = _State()
         self._store = Store(self.path)
         try:
@@ -139,6 +147,8 @@ class MemoryPhone:
             "SELECT list, entry, photo, deed FROM entries WHERE action = ? ORDER BY id DESC", (action.id,)
         )
         recorded = [(name, json.loads(entry), photo, deed) for name, entry, photo, deed in rows]
+        if not recorded:
+            raise DeviceError(f"{action.function} left nothing that could be taken back")
         for name, entry, _, _ in recorded:
             if name not in _TAKEN_BACK and not entry.get("draft"):
                 raise DeviceError(f"{action.function} is done and cannot be taken back", "what has been sent is gone")
@@ -278,8 +288,8 @@ class MemoryPhone:
             raise
 
     def _outlet(self, function: str, verb: Verb | None = None) -> Outlet | None:
-        if function in self._outlets:
-            return self._outlets[function]
+        if function in self._outlets or function in self._only_recorded:
+            return self._outlets.get(function)
         others = self._outlets.get(ANY)
         return others if others is not None and (verb is None or verb in others.verbs) else None
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from octopus import __version__, actions, presentation
+from octopus import __version__, actions, people, presentation
 from octopus.core import Result
 from octopus.errors import ModelError, OctopusError, TextError, UsageError
 from octopus.settings import DEFAULT_MODEL, read_settings, wants_traceback
@@ -202,7 +202,7 @@ def build(arguments: tuple[str, ...]) -> int:
     return _pass_on("octopus.training.build", arguments)
 
 
-for _command in (actions.phone, actions.resume, actions.undo, actions.config):
+for _command in (actions.phone, actions.resume, actions.undo, people.contacts, actions.config):
     octopus.add_command(_command)
 
 

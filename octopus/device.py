@@ -27,6 +27,8 @@ class Contact:
     email: str = ""
     number: str = ""
     also: tuple[str, ...] = ()  # other names for the same person: "mum", "妈妈"
+    relation: str = ""  # what they are to the owner: "mother"
+    further: tuple[str, ...] = ()  # more e-mail addresses and numbers
 
 
 @dataclass(frozen=True)

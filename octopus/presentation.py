@@ -87,6 +87,14 @@ def function_lines(functions: Iterable[Function], tokens: Mapping[str, str]) -> 
         yield click.style(f"{'':10} {function.description.splitlines()[0]}", dim=True)
 
 
+def person_line(person: Mapping[str, Any]) -> str:
+    """`Mom  +1 202 555 0143  mom@example.com  (mum, 妈妈)`."""
+    reached = filter(None, (person["number"], person["email"], *person["further"]))
+    also = ", ".join(filter(None, (person["relation"], *person["also"])))
+    parts = [click.style(person["name"], bold=True), *reached, f"({also})" if also else ""]
+    return "  ".join(one_line(part) if n else part for n, part in enumerate(parts) if part)
+
+
 def config_lines(
     path: str, exists: bool, values: Iterable[tuple[str, Any, str]], secrets: Mapping[str, str]
 ) -> Iterator[str]:

@@ -6,9 +6,11 @@ In: Contacts. Out: the same, in the order in which they were added. Who is meant
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from collections.abc import Iterable
+from dataclasses import asdict, fields, replace
 from typing import Any
 
+from octopus.address import fold, is_email
 from octopus.device import Contact
 from octopus.store import Store
 
@@ -25,6 +27,31 @@ class AddressBook:
             _contact(json.loads(row[0])) for row in self._store.rows("SELECT contact FROM contacts ORDER BY id")
         )
 
+    def merge(self, people: Iterable[Contact]) -> tuple[int, int]:
+        """Take people in, all or none. Who has a name that is known gets what is new added, and loses nothing.
+
+        Returns:
+            How many people are new, and how many learned something new.
+        """
+        new, changed = 0, 0
+        with self._store.transaction() as connection:
+            rows = connection.execute("SELECT id, contact FROM contacts ORDER BY id").fetchall()
+            known = {
+                fold(contact.name): (row, contact) for row, text in rows for contact in [_contact(json.loads(text))]
+            }
+            for person in people:
+                row, before = known.get(fold(person.name), (None, person))
+                merged = before if row is None else _merged(before, person)
+                text = json.dumps(asdict(merged))
+                if row is None:
+                    row = connection.execute("INSERT INTO contacts (contact) VALUES (?)", (text,)).lastrowid
+                    new += 1
+                elif merged != before:
+                    connection.execute("UPDATE contacts SET contact = ? WHERE id = ?", (text, row))
+                    changed += 1
+                known[fold(person.name)] = (row, merged)
+        return new, changed
+
     def add(self, contact: Contact) -> None:
         """Add a person."""
         with self._store.transaction() as connection:
@@ -35,3 +62,15 @@ def _contact(stored: dict[str, Any]) -> Contact:
     known = {field.name for field in fields(Contact)}
     lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
     return Contact(**{name: value for name, value in {**stored, **lists}.items() if name in known})
+
+
+def _merged(known: Contact, person: Contact) -> Contact:
+    """The known one with what the other adds: names, addresses, a relation. What is known stays where it is."""
+    addresses = dict.fromkeys(filter(None, (known.email, known.number, *known.further)))
+    addresses |= dict.fromkeys(filter(None, (person.email, person.number, *person.further)))
+    email = known.email or next(filter(is_email, addresses), "")
+    number = known.number or next((address for address in addresses if not is_email(address)), "")
+    further = tuple(address for address in addresses if address not in (email, number))
+    also = tuple(dict.fromkeys((*known.also, *person.also)))
+    relation = known.relation or person.relation
+    return replace(known, email=email, number=number, also=also, relation=relation, further=further)

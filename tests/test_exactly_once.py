@@ -1,4 +1,4 @@
-"""Killed at any point a process sends nothing twice and loses nothing silently; two at once do not disturb each other."""
+"""Killed at any point, a process sends nothing twice and loses nothing; two at once do not disturb each other."""
 
 from __future__ import annotations
 

@@ -96,10 +96,10 @@ def config(as_json: bool, devices: tuple[str, ...]) -> None:
     effective = read_config(device_flags(devices))
     secrets = {name: credentials.origin(name) for name in credentials.SECRETS}
     if as_json:
-        values = {value.name: {"value": value.value, "origin": value.origin} for value in effective.values}
+        values = {value.name: {"value": value.shown, "origin": value.origin} for value in effective.values}
         print_json({"path": str(effective.path), "exists": effective.exists, "values": values, "secrets": secrets})
     else:
-        rows = [(value.name, value.value, value.origin) for value in effective.values]
+        rows = [(value.name, value.shown, value.origin) for value in effective.values]
         print_lines(presentation.config_lines(str(effective.path), effective.exists, rows, secrets))
     for name in unknown_functions(effective, registry(None)):
         click.echo(f"octopus: {name} is none of the functions that come with octopus", err=True)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -75,6 +76,14 @@ class Value:
     name: str  # policy.send
     value: Any
     origin: str = "default"
+
+    @property
+    def shown(self) -> Any:
+        """The value for people to see: of a webhook's URL only the server, because the rest may be a secret."""
+        if self.name == "webhook.url" and self.value:
+            parts = urlsplit(self.value)
+            return f"{parts.scheme}://{parts.hostname}/…"
+        return self.value
 
 
 @dataclass(frozen=True)

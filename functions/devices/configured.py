@@ -5,12 +5,18 @@ In: a Config. Out: the user's MemoryPhone with its outlets. Only what is named i
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from octopus.config import DEFAULT, Config
-from octopus.device import Outlet
-from octopus.errors import UsageError
+from octopus.credentials import read_secret
+from octopus.device import Contact, Outlet
+from octopus.functions.devices.adb import Adb
+from octopus.functions.devices.browser import Browser
 from octopus.functions.devices.memory import ANY, MemoryPhone
+from octopus.functions.devices.smtp import Smtp
+from octopus.functions.devices.termux import Termux
+from octopus.functions.devices.webhook import Webhook
 
 
 def open_phone(config: Config, path: str | Path | None = None) -> MemoryPhone:
@@ -39,4 +45,23 @@ def make_outlet(name: str, config: Config) -> Outlet | None:
     options = config.section(name)
     if name == "memory":
         return None
-    raise UsageError(f"there is no device {name!r}: {options}")
+    if name == "browser":
+        return Browser()
+    if name == "termux":
+        return Termux()
+    if name == "adb":
+        return Adb(options["serial"])
+    if name == "webhook":
+        secret = partial(read_secret, "webhook_secret")
+        return Webhook(options["url"], secret, timeout=options["timeout"], attempts=options["attempts"])
+    sender = Contact(options["name"], options["from"] or options["user"])
+    return Smtp(
+        options["host"],
+        sender,
+        port=options["port"],
+        security=options["security"],
+        user=options["user"],
+        password=partial(read_secret, "smtp_password"),
+        ca=options["ca"],
+        timeout=options["timeout"],
+    )

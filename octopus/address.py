@@ -10,6 +10,9 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+JOINERS = "\u200c\u200d\ufe0f"
+"""Parts of emoji and of some scripts; they print as nothing but hide nothing."""
+
 _EMAIL = re.compile(r"[^@\s<>(),;:\"]{1,64}@[^@\s<>(),;:\"]{1,253}\.[^@\s<>(),;:\".]{2,63}")
 _NUMBER = re.compile(r"\+?[0-9()][0-9\s().-]*")
 _LOOKS_LIKE = (

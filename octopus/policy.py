@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from octopus.address import JOINERS
 from octopus.config import Rules
 from octopus.core import Call, Effect, Outcome, Parameter
 from octopus.device import Device
@@ -18,7 +19,6 @@ from octopus.provenance import foreign
 from octopus.registry import Registry
 
 _CARRIES_PHOTO = frozenset({Effect.SEND, Effect.PUBLISH})
-_JOINERS = "\u200c\u200d\ufe0f"  # parts of emoji and of some scripts; they print as nothing but hide nothing
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _shown(parameter: Parameter, value: Any, phone: Device | None) -> str:
 
 def _quoted(text: str) -> str:
     """In quotes, with everything unprintable (line breaks, terminal codes, right-to-left marks) escaped."""
-    visible = (c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text)
+    visible = (c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode() for c in text)
     return '"' + "".join(visible).replace('"', '\\"') + '"'
 
 

@@ -207,11 +207,9 @@ def test_adb_arguments_arrive_on_the_phone_exactly(programs: Programs, text: str
     assert search_run[:5] == ["am", "start", "-a", "android.intent.action.VIEW", "-d"] and len(search_run) == 6
     assert parse_qs(urlsplit(search_run[5]).query) == {"q": [text]}
     extra = "android.intent.extra."
-    assert send_run == (
-        ["am", "start", "-a", "android.intent.action.SEND", "-t", "image/jpeg", "--es", "address", "+1 202 555 0143"]
-        + ["--es", extra + "TEXT", text, "--eu", extra + "STREAM", f"file://{second['file']}"]
-        + ["--grant-read-uri-permission"]
-    )
+    send = "am start -a android.intent.action.SEND -t image/jpeg --es address".split()
+    stream = ["--eu", extra + "STREAM", f"file://{second['file']}", "--grant-read-uri-permission"]
+    assert send_run == [*send, "+1 202 555 0143", "--es", extra + "TEXT", text, *stream]
     (push,) = (run for run in runs if "push" in run)
     assert push[3] == "push" and push[5] == second["file"] and not Path(push[4]).exists()
 

@@ -1,4 +1,4 @@
-"""Stand-ins for the world that tests of devices share: recorded programs, a mail server, a web server. Loopback only."""
+"""Stand-ins for the world that tests of devices share: recorded programs, a mail server, a web server."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Mailbox:
         self.refuse = refuse
         self.hook = hook
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         self.hook(server)
         if self.refuse:
             return self.refuse
@@ -119,7 +119,7 @@ def serving(receiver: Receiver) -> Iterator[str]:
     """Run it, and give its URL."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             self.close_connection = True
             receiver.answer(self)
 

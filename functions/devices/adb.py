@@ -43,7 +43,7 @@ class Adb:
             self._start(["-a", _INTENT + "VIEW", "-d", link])
             return {"link": link, "opened": True, **({} if deed.verb == "search" else {"draft": True})}
         address = (deed.recipient and deed.recipient.address) or ""
-        if is_email(address) != (deed.verb == "send_email"):
+        if not address or is_email(address) != (deed.verb == "send_email"):
             kind = "e-mail address" if deed.verb == "send_email" else "number"
             raise DeviceError(f"{deed.recipient or 'nobody'} has no {kind}", "add it to the contacts")
         subject = str(deed.arguments.get("subject", ""))

@@ -12,6 +12,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import localtime
 
+from octopus.address import JOINERS
 from octopus.device import Contact, Deed, Recipient
 
 
@@ -46,4 +47,4 @@ def _header_address(recipient: Recipient) -> Address | Group:
 
 def _one_line(text: str) -> str:
     """Line breaks would start a new header."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join("".join(c if c.isprintable() or c in JOINERS else " " for c in text).split())

@@ -7,6 +7,7 @@ is read when it is needed and appears nowhere.
 
 from __future__ import annotations
 
+import base64
 import smtplib
 import ssl
 from collections.abc import Callable
@@ -118,7 +119,7 @@ class Smtp:
             if self._security == "starttls":
                 server.starttls(context=trusted)  # raises when the server offers none: never in the clear
             if self._user:
-                server.login(self._user, self._password())
+                _log_in(server, self._user, self._password())
         except BaseException:
             server.close()
             raise
@@ -138,6 +139,18 @@ class Smtp:
         if began and not isinstance(error, (smtplib.SMTPNotSupportedError, ValueError)):
             return UncertainError(f"the connection to {place} broke while the e-mail was being sent: {_words(error)}")
         return DeviceError(f"{place} cannot be reached: {_words(error)}", "check host, port and security")
+
+
+def _log_in(server: smtplib.SMTP, user: str, password: str) -> None:
+    if (user + password).isascii():
+        server.login(user, password)
+        return
+    # smtplib knows only ASCII here; the standard (RFC 4616) says UTF-8.
+    server.ehlo_or_helo_if_needed()
+    packed = base64.b64encode(f"\0{user}\0{password}".encode()).decode("ascii")
+    code, words = server.docmd("AUTH", f"PLAIN {packed}")
+    if code != 235:
+        raise smtplib.SMTPAuthenticationError(code, words)
 
 
 def _words(error: Exception) -> str:

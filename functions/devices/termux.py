@@ -33,7 +33,7 @@ class Termux:
             run_program(["termux-open-url", link], _INSTALL)
             return {"link": link, "opened": True, **({} if deed.verb == "search" else {"draft": True})}
         address = (deed.recipient and deed.recipient.address) or ""
-        if is_email(address) != (deed.verb == "send_email"):
+        if not address or is_email(address) != (deed.verb == "send_email"):
             kind = "e-mail address" if deed.verb == "send_email" else "number"
             raise DeviceError(f"{deed.recipient or 'nobody'} has no {kind}", "add it to the contacts")
         words = str(deed.arguments.get("body", deed.arguments.get("message", "")))

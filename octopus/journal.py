@@ -181,9 +181,10 @@ class Journal:
         """Everything that was agreed to and is not done, oldest first."""
         return self._find(f"state IN {_OPEN}", ())
 
-    def settled(self) -> list[Action]:
-        """Everything that is done, oldest first."""
-        return self._find("state = 'done'", ())
+    def settled(self, most: int = 100) -> list[Action]:
+        """The latest of what is done, newest first."""
+        statement = f"SELECT {_COLUMNS} FROM journal WHERE state = 'done' ORDER BY id DESC LIMIT ?"
+        return _actions(self._store.rows(statement, (most,)))
 
     def due(self, moment: float | None = None) -> list[Action]:
         """What this process holds back and should carry out by now."""

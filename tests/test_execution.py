@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import pytest
 
 from command import Command, phone, refused_in_one_line, write_functions
 from octopus import Agent, DeviceError, MemoryPhone, Plan, Query, Registry, Timings, UncertainError, UsageError
+from octopus.chat import Chat
+from octopus.config import read_config
 from octopus.core import Call, Effect
 from octopus.device import Contact, Deed, Entry
 from octopus.execution import Consent, carry_out_with_its_photo, perform, resume, undo
@@ -285,9 +290,6 @@ def test_chat_sends_what_nobody_stopped(octopus: Command) -> None:
 
 
 def test_chat_sends_on_time_while_it_goes_on(scripted_folder: Path) -> None:
-    from octopus.chat import Chat
-    from octopus.config import read_config
-
     script: Script = {"text this to mom": [TEXT]}
     with MemoryPhone(":memory:") as opened:
         config = read_config({"chat.send_after": 0.2})
@@ -300,9 +302,37 @@ def test_chat_sends_on_time_while_it_goes_on(scripted_folder: Path) -> None:
         assert len(opened.dump()["texts"]) == 1
 
 
-def test_a_phone_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    import sqlite3
+class Terminal(io.StringIO):
+    """Lines that somebody types."""
 
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("impatient", [False, True])
+def test_leaving_the_chat_waits_for_what_is_held_back_and_ctrl_c_keeps_it_unsent(
+    scripted_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: bool
+) -> None:
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if impatient:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("octopus.chat.time.sleep", sleep)
+    with MemoryPhone(tmp_path / "phone.sqlite") as opened:
+        backend = scripted_backend(scripted_folder, {"text this to mom": [TEXT]})
+        config = read_config({"chat.send_after": 600})
+        chat = Chat(Agent(scripted_folder, phone=opened, backend=backend, config=config), yes=True)
+        with pytest.raises(KeyboardInterrupt) if impatient else nullcontext():
+            chat.run(Terminal("text this to mom\n/quit\n"))
+        assert len(waited) == 1 and 0 < waited[0] <= 600
+        assert len(opened.dump()["texts"]) == (not impatient)
+        assert len(opened.dump()["unfinished"]) == impatient
+
+
+def test_a_phone_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     connection = sqlite3.connect(path)
     connection.executescript("""

@@ -94,7 +94,7 @@ def config(as_json: bool, devices: tuple[str, ...]) -> None:
     from octopus.config import read_config, unknown_functions
 
     effective = read_config(device_flags(devices))
-    secrets = {name: credentials.origin(name) for name in credentials.SECRETS}
+    secrets: dict[str, str] = {name: credentials.origin(name) for name in credentials.SECRETS}
     if as_json:
         values = {value.name: {"value": value.shown, "origin": value.origin} for value in effective.values}
         print_json({"path": str(effective.path), "exists": effective.exists, "values": values, "secrets": secrets})

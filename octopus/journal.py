@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from uuid import uuid4
 
 from octopus import process
@@ -223,4 +223,6 @@ def now() -> str:
 
 
 def _actions(rows: Sequence[tuple[Any, ...]]) -> list[Action]:
-    return [Action(*row[:3], json.loads(row[3]), cast("Language", row[4]), *row[5:]) for row in rows]
+    names = _COLUMNS.split(", ")
+    named = (dict(zip(names, row, strict=True)) for row in rows)
+    return [Action(**{**values, "arguments": json.loads(values["arguments"])}) for values in named]

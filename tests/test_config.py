@@ -165,6 +165,13 @@ def test_a_device_that_lacks_what_it_needs_is_refused(octopus: Command) -> None:
     assert not any(phone().values())
 
 
+def test_the_doctor_says_what_a_device_lacks(octopus: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "✓ config    default by memory; " in octopus("doctor").out
+    monkeypatch.setenv("OCTOPUS_DEVICES", "send_email=smtp")
+    ended = octopus("doctor")
+    assert ended.code == 1 and "✗ config    smtp needs a host" in ended.out
+
+
 def test_the_phone_follows_the_configuration(file: Path) -> None:
     file.write_text(FULL)
     config = read_config()

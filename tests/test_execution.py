@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import json
 import sqlite3
+import threading
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from command import Command, phone, refused_in_one_line, write_functions
-from octopus import Agent, DeviceError, MemoryPhone, Plan, Query, Registry, Timings, UncertainError, UsageError
-from octopus.chat import Chat
-from octopus.config import read_config
+from command import Command, phone, write_functions
+from octopus import DeviceError, MemoryPhone, Plan, Query, Registry, Timings, UncertainError, UsageError
 from octopus.core import Call, Effect
 from octopus.device import Contact, Deed, Entry
 from octopus.execution import Consent, carry_out_with_its_photo, perform, resume, undo
 from octopus.functions import function
-from scripted_model import Script, call, scripted_backend
+from scripted_model import call
 
 REGISTRY = Registry.default()
 YES = Consent(yes=True)
@@ -105,6 +101,27 @@ def test_a_repeatable_device_is_tried_again() -> None:
         perform(plan(TEXT), REGISTRY, phone, YES)
         post.error = None
         assert statuses(list(resume(REGISTRY, phone))) == ["done"]
+
+
+def test_of_many_who_resume_at_once_one_does_it(tmp_path: Path) -> None:
+    path, post = tmp_path / "phone.sqlite", Post(error=DeviceError("no network"))
+    with MemoryPhone(path, {"send_text": post}) as phone:
+        perform(plan(TEXT), REGISTRY, phone, YES)
+    post.error = None
+    together = threading.Barrier(6)
+    told: list[str] = []
+
+    def carry_on() -> None:
+        with MemoryPhone(path, {"send_text": post}) as phone:
+            together.wait()
+            told.extend(statuses(list(resume(REGISTRY, phone))))
+
+    threads = [threading.Thread(target=carry_on) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(post.deeds) == 2 and told.count("done") == 1  # the one that failed, and one more
 
 
 def test_after_a_failure_in_the_middle_only_the_rest_is_done() -> None:
@@ -223,15 +240,6 @@ def test_one_key_is_one_request() -> None:
         assert statuses(perform(plan(TEXT), REGISTRY, phone, YES, key="c")) == ["done"]
 
 
-def test_a_key_at_the_command_line(octopus: Command) -> None:
-    assert octopus("run", "--key", "7", "买两盒牛奶").code == 0
-    ended = octopus("run", "--key", "7", "买两盒牛奶")
-    assert ended.code == 0 and "Done already" in ended.out
-    assert len(phone()["basket"]) == 1
-    assert octopus("run", "--key", "7", "--yes", "text this to mom").code == 2
-    assert phone()["texts"] == []
-
-
 def test_a_no_leaves_nothing_behind() -> None:
     with MemoryPhone(":memory:") as phone:
         assert statuses(perform(plan(TEXT), REGISTRY, phone, Consent(confirm=lambda q: False))) == ["declined"]
@@ -249,87 +257,6 @@ def test_being_interrupted_while_asked_is_a_no(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             perform(plan(TEXT), REGISTRY, phone, Consent(confirm=interrupted))
         assert not any(phone.dump().values())
-
-
-def test_resume_and_undo_at_the_command_line(octopus: Command, tmp_path: Path) -> None:
-    refused_in_one_line(octopus("undo"), 2, "nothing to undo")
-    refused_in_one_line(octopus("undo", "7"), 2, "7")
-    refused_in_one_line(octopus("resume", "7"), 2, "7")
-    assert octopus("resume").err == "octopus: nothing is unfinished\n"
-    with MemoryPhone(tmp_path / "phone.sqlite", {"send_text": Post(error=DeviceError("no network"))}) as opened:
-        perform(plan(TEXT), REGISTRY, opened, YES)
-        perform(plan(TEXT), REGISTRY, opened, YES)
-    shown = octopus("phone")
-    assert "  1  " in shown.out and "reason=no network" in shown.out
-    assert "octopus resume" in shown.err and "octopus undo" in shown.err
-    ended = octopus("resume", "1")
-    assert ended.code == 0 and "✓ Text to Mom (+1 202 555 0143): hi" in ended.out
-    ended = octopus("undo", "--json", "2")
-    assert ended.code == 0 and json.loads(ended.out)["results"][0]["status"] == "undone"
-    state = phone()
-    assert len(state["texts"]) == 1 and state["unfinished"] == []
-    refused = octopus("undo")
-    assert refused.code == 5 and "cannot be taken back" in refused.err
-
-
-def test_chat_holds_back_and_undo_stops_it(octopus: Command) -> None:
-    ended = octopus("chat", "--yes", stdin="text this to mom\n/undo\n买两盒牛奶\n/undo\n/undo\n".encode())
-    assert ended.code == 0
-    assert "… In 5 s: Send text" in ended.out and "✓ Dropped: Send text" in ended.out and "✓ Undone: " in ended.out
-    assert "nothing to undo" in ended.err
-    assert not any(phone().values())
-
-
-def test_chat_sends_what_nobody_stopped(octopus: Command) -> None:
-    assert "✓ Text to Mom" in octopus("chat", "--yes", stdin=b"text this to mom\n/quit\n").out
-    ended = octopus("chat", "--yes", "--send-after", "0", stdin=b"text this to mom\n/undo\n")
-    assert "cannot be taken back" in ended.err
-    assert len(phone()["texts"]) == 2 and phone()["unfinished"] == []
-    for wrong in ("-1", "soon", "nan"):
-        assert octopus("chat", f"--send-after={wrong}", stdin=b"").code == 2
-
-
-def test_chat_sends_on_time_while_it_goes_on(scripted_folder: Path) -> None:
-    script: Script = {"text this to mom": [TEXT]}
-    with MemoryPhone(":memory:") as opened:
-        config = read_config({"chat.send_after": 0.2})
-        backend = scripted_backend(scripted_folder, script)
-        chat = Chat(Agent(scripted_folder, phone=opened, backend=backend, config=config), yes=True)
-        chat.hear("text this to mom")
-        deadline = time.monotonic() + 30
-        while not opened.dump()["texts"] and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert len(opened.dump()["texts"]) == 1
-
-
-class Terminal(io.StringIO):
-    """Lines that somebody types."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("impatient", [False, True])
-def test_leaving_the_chat_waits_for_what_is_held_back_and_ctrl_c_keeps_it_unsent(
-    scripted_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: bool
-) -> None:
-    waited: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        waited.append(seconds)
-        if impatient:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("octopus.chat.time.sleep", sleep)
-    with MemoryPhone(tmp_path / "phone.sqlite") as opened:
-        backend = scripted_backend(scripted_folder, {"text this to mom": [TEXT]})
-        config = read_config({"chat.send_after": 600})
-        chat = Chat(Agent(scripted_folder, phone=opened, backend=backend, config=config), yes=True)
-        with pytest.raises(KeyboardInterrupt) if impatient else nullcontext():
-            chat.run(Terminal("text this to mom\n/quit\n"))
-        assert len(waited) == 1 and 0 < waited[0] <= 600
-        assert len(opened.dump()["texts"]) == (not impatient)
-        assert len(opened.dump()["unfinished"]) == impatient
 
 
 def test_a_phone_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def read_vcards(content: bytes) -> list[Contact]:
     Raises:
         UsageError: It is no vCard file, or breaks off in the middle of a card.
     """
-    people, card = [], None
+    people: list[Contact] = []
+    card: list[_Property] | None = None
     for number, line in _lines(_text(content)):
         found = _property(line)
         if found is None:

@@ -5,7 +5,7 @@
 Three ways of doing the same: the function's body alone on an open phone file; the whole path (descriptions, policy,
 provenance, planned, confirmed, started, done); and the whole path to a device that leaves the machine, for which the
 journal is forced to disk before the deed: that part is the disk's. Run it on a quiet machine; on a busy one only the
-column `processor`, the time that was really computed, says something.
+column `processor`, the time that was really computed, says something. The phone knows a thousand people.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import click
 from octopus import MemoryPhone, Plan, Query, Registry, Timings
 from octopus.config import Rules
 from octopus.core import Call
-from octopus.device import Deed, Entry, Outlet, Verb
+from octopus.device import Contact, Deed, Entry, Outlet, Verb
 from octopus.execution import Consent, perform
 
 BOUND = 10.0
 REGISTRY = Registry.default()
 CALL = Call("send_text", {"to": "mom", "message": "I land at six, see https://a.example/b"}, "<nexa_1>", 1.0)
 PLAN = Plan((CALL,), False, None, Timings(), 1.0, Query("text mom that I land at six, see https://a.example/b"))
+PEOPLE = [Contact(f"Person {n}", f"person{n}@example.org", f"+1 303 555 {n:04}", (f"P{n}",)) for n in range(1000)]
 PHOTO = bytes(80_000)  # about what a photo of 640 pixels takes
 
 
@@ -84,6 +85,7 @@ def measurements(file: Path, calls: int) -> dict[str, dict[str, float]]:
         found["recording alone"] = measure(plain, calls)
     for name, outlets in ways.items():
         with MemoryPhone(f"{file}-{name.split()[-1]}", outlets) as phone:
+            phone.address_book.merge(PEOPLE)
             phone.photo = PHOTO
             consent = Consent(yes=True, rules=Rules())
 

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 
 def mark() -> str:
     """This process: `4711:8230021`, its number and when it started."""
-    return f"{os.getpid()}:{_started(os.getpid())}"
+    return _mark_of(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _mark_of(number: int) -> str:
+    return f"{number}:{_started(number)}"
 
 
 def is_running(given: str) -> bool:

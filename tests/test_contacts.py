@@ -135,6 +135,16 @@ def test_of_two_with_one_name_the_address_decides(scripted_folder: Path) -> None
         assert phone.dump()["texts"][0]["address"] == "+1 202 555 0172"
 
 
+def test_what_another_process_adds_is_known_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "phone.sqlite"
+    with MemoryPhone(path) as one, MemoryPhone(path) as two:
+        assert one.resolve("Zoe", "number").contact is None
+        two.add_contact(Contact("Zoe", "", "+1 202 555 0171"))
+        assert one.resolve("Zoe", "number").address == "+1 202 555 0171"
+        one.address_book.merge([Contact("Zoe", "zoe@example.org")])
+        assert one.resolve("Zoe", "email").address == two.resolve("Zoe", "email").address == "zoe@example.org"
+
+
 IPHONE = b"""BEGIN:VCARD\r
 VERSION:3.0\r
 PRODID:-//Apple Inc.//iPhone OS 17.0//EN\r

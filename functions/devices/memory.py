@@ -124,7 +124,7 @@ class MemoryPhone:
 
     def resolve(self, given: str, channel: Channel) -> Recipient:
         """Who is meant by a name, e-mail address or number; an unknown name has neither contact nor address."""
-        return contacts.resolve(given, channel, self.contacts())
+        return self.address_book.resolve(given, channel)
 
     @contextmanager
     def underway(self, function: str, arguments: Mapping[str, Any], action: Action | None = None) -> Iterator[None]:

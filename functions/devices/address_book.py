@@ -16,7 +16,6 @@ from octopus.device import Contact, Recipient
 from octopus.functions.devices.contacts import resolve
 from octopus.store import Store
 
-
 MOST_REMEMBERED = 1000
 """Names and addresses whose person is remembered until the contacts change."""
 

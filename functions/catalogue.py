@@ -80,7 +80,7 @@ def amazon_purchase(phone: Device, item: str, quantity: int = 1) -> Receipt:
     """
     entry = phone.order("amazon", {"item": item, "quantity": quantity})
     english, chinese = f"Ordered {quantity} × {item} on Amazon", f"已在 Amazon 下单：{item} × {quantity}"
-    return Receipt(_either(phone, english, chinese), entry)
+    return Receipt(_to_finish(phone, entry) or _either(phone, english, chinese), entry)
 
 
 @function(
@@ -138,7 +138,7 @@ def instacart_shopping(phone: Device, item: str, quantity: int = 1) -> Receipt:
         f"Put {quantity} × {item} into the Instacart basket",
         f"已放入 Instacart 购物车：{item} × {quantity}",
     )
-    return Receipt(_either(phone, english, chinese), entry)
+    return Receipt(_to_finish(phone, entry) or _either(phone, english, chinese), entry)
 
 
 @function(effect=Effect.SPEND, question="Which dish should I order?", question_zh="要点什么菜？")
@@ -151,7 +151,7 @@ def doordash_order(phone: Device, dish: str, quantity: int = 1) -> Receipt:
     """
     entry = phone.order("doordash", {"dish": dish, "quantity": quantity})
     english, chinese = f"Ordered {quantity} × {dish} on DoorDash", f"已在 DoorDash 下单：{dish} × {quantity}"
-    return Receipt(_either(phone, english, chinese), entry)
+    return Receipt(_to_finish(phone, entry) or _either(phone, english, chinese), entry)
 
 
 @function(effect=Effect.READ, question="Which animal is it?", question_zh="是什么动物？")
@@ -181,14 +181,30 @@ def _sent(phone: Device, kind: tuple[str, str], entry: Mapping[str, Any], words:
         whom = contact["name"] + _either(phone, ", who has no address for this", "（没有可用的地址）")
     else:
         whom = address or entry["to"] + _either(phone, ", who is not in the contacts", "（不在通讯录里）")
-    said = _either(phone, f"{kind[0]} to {whom}", f"{kind[1]}发给{whom}")
+    if entry.get("draft"):
+        said = _either(
+            phone, f"{kind[0]} to {whom} is a draft; send it yourself", f"给{whom}的{kind[1]}已存为草稿，请自行发送"
+        )
+    else:
+        said = _either(phone, f"{kind[0]} to {whom}", f"{kind[1]}发给{whom}")
     if entry.get("photo"):
         said += _either(phone, ", with the photo", "，附照片")
     return said + (_either(phone, ": ", "：") + words if words else "")
 
 
 def _advised(phone: Device, subject: str, text: str, entry: Mapping[str, Any]) -> Receipt:
+    if entry.get("link"):
+        text += f" {entry['link']}"
     return Receipt(subject + _either(phone, ": ", "：") + text, {**entry, "advice": text})
+
+
+def _to_finish(phone: Device, entry: Mapping[str, Any]) -> str:
+    """For a device that only leads to the shop: what is left to do; nothing where the shop has got it."""
+    if not entry.get("draft"):
+        return ""
+    if entry.get("opened"):
+        return _either(phone, "Opened; choose and pay there: ", "已打开，请在那里选择并付款：") + str(entry.get("link"))
+    return _either(phone, "Nothing is bought yet. Go on at: ", "还没有购买，请打开：") + str(entry.get("link"))
 
 
 def _either(phone: Device, english: str, chinese: str) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from octopus.errors import ModelError as ModelError
     from octopus.errors import OctopusError as OctopusError
     from octopus.errors import TextError as TextError
+    from octopus.errors import UncertainError as UncertainError
     from octopus.errors import UsageError as UsageError
     from octopus.functions.devices.memory import MemoryPhone as MemoryPhone
     from octopus.registry import Registry as Registry
@@ -56,6 +57,7 @@ _HOMES = {
         "ModelError",
         "OctopusError",
         "TextError",
+        "UncertainError",
         "UsageError",
     ),
     "octopus.functions.devices.memory": ("MemoryPhone",),
@@ -84,6 +86,7 @@ __all__ = [
     "ScriptedBackend",
     "TextError",
     "Timings",
+    "UncertainError",
     "UsageError",
     "__version__",
     "function",

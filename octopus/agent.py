@@ -10,21 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from octopus import decode
 from octopus.answer import fill_in
+from octopus.config import Config, read_config
 from octopus.core import Outcome, Plan, Query, Result, language_of
 from octopus.device import Device, request_on
+from octopus.execution import Consent, carry_out_with_its_photo, perform
 from octopus.hub import find_model, open_backend
 from octopus.image import load_photo, to_jpeg
-from octopus.policy import decide
+from octopus.journal import Action
+from octopus.recipients import ask_who
 from octopus.registry import Registry
 from octopus.runtime import Backend
 from octopus.settings import read_settings
 from octopus.text import clean_text
+from octopus.thumbnail import thumbnail_of
 from octopus.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -45,14 +50,16 @@ class Agent:
         registry: Registry | None = None,
         phone: Device | None = None,
         backend: Backend | None = None,
+        config: Config | None = None,
     ) -> None:
         """Load the model.
 
         Args:
             model: Name of a packaged model or a model folder; default: OCTOPUS_MODEL, else "nano".
             registry: The functions; default: the eleven that come with octopus.
-            phone: The device they act on; default: the simulated phone of this user.
+            phone: The device they act on; default: the simulated phone of this user, with the devices of `config`.
             backend: Runs the model instead of the folder's own graphs (whose hashes are then not checked).
+            config: What is asked about and who does what; default: the user's configuration file.
 
         Raises:
             ModelError: The folder is missing, damaged, or made for other functions.
@@ -66,6 +73,7 @@ class Agent:
             self.tokens.manifest.check_files(folder)
             backend = open_backend(folder, settings.threads)
         self.backend = backend
+        self.config = read_config() if config is None else config
         self._phone = phone
 
     @property
@@ -75,11 +83,11 @@ class Agent:
 
     @property
     def phone(self) -> Device:
-        """The device the functions act on; the simulated one is opened on first use."""
+        """The device the functions act on; the user's own is opened on first use."""
         if self._phone is None:
-            from octopus.functions.devices.memory import MemoryPhone
+            from octopus.functions.devices.configured import open_phone
 
-            self._phone = MemoryPhone()
+            self._phone = open_phone(self.config)
         return self._phone
 
     def call(
@@ -120,28 +128,48 @@ class Agent:
         """
         return fill_in(plan, clean_text(text), self.registry, self._understand)
 
-    def run(self, plan: Plan, dry_run: bool = False, confirm: Confirm | None = None, yes: bool = False) -> Result:
+    def ask_who(self, plan: Plan) -> Plan:
+        """The plan, or one with a question when it names a person who is not known or is one of several."""
+        return ask_who(plan, self.registry, self.phone) if plan.calls else plan
+
+    def run(
+        self,
+        plan: Plan,
+        dry_run: bool = False,
+        confirm: Confirm | None = None,
+        yes: bool = False,
+        send_after: float = 0.0,
+        key: str | None = None,
+    ) -> Result:
         """Carry a plan out, all of it or, when consent to a part of it is missing, none of it.
 
         Args:
             plan: What `plan` returned.
             dry_run: Only tell what would be done.
             confirm: Asks the user a question before anything is sent, bought or published; None: nobody is there.
-            yes: The user agreed beforehand.
+            yes: The user agreed beforehand, as far as the configuration allows.
+            send_after: Seconds to hold back what cannot be taken back; `carry_out_due` then does it.
+            key: Two runs with one key are one: the second does nothing and tells what became of the first.
         """
+        plan = self.ask_who(plan)
         outcomes: tuple[Outcome, ...] = ()
         if plan.calls and plan.question is None:
             query = plan.query or Query("")
             photo = None if query.photo is None else to_jpeg(query.photo)
-            with request_on(self.phone, photo, language_of(query.text)):
-                decision = decide(
-                    plan.calls, self.registry, yes=yes, dry_run=dry_run, confirm=confirm, phone=self.phone
-                )
-                outcomes = decision.outcomes
-                if decision.execute:
-                    outcomes = tuple(self.registry.execute(call, self.phone) for call in plan.calls)
+            with request_on(self.phone, photo, language_of(query.text)), thumbnail_of(query.photo) as shown:
+                consent = Consent(yes, dry_run, confirm, self.config.rules, shown)
+                outcomes = perform(plan, self.registry, self.phone, consent, send_after=send_after, key=key)
         executed = any(outcome.status == "done" for outcome in outcomes)
         return Result(plan.calls, plan.refused, plan.question, executed, outcomes, plan.timings, self.model)
+
+    def held_back(self) -> list[Action]:
+        """What this process still holds back, due or not."""
+        return self.phone.journal.due(inf)
+
+    def carry_out_due(self, moment: float | None = None) -> list[Outcome]:
+        """Carry out what was held back and is due now (or at `moment`, in seconds since 1970)."""
+        actions = self.phone.journal.due(moment)
+        return [carry_out_with_its_photo(action, self.registry, self.phone) for action in actions]
 
     def _understand(self, query: Query) -> Plan:
         return replace(decode.plan(query, self.backend, self.tokens, self.registry), query=query)

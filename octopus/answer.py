@@ -43,7 +43,7 @@ def fill_in(plan: Plan, text: str, registry: Mapping[str, Function], understand:
     asking = next((call for call in calls if call.missing), None)
     words = plan.query.text if plan.query else text
     question = None if asking is None else registry[asking.name].ask(asking.missing[0], words)
-    return replace(plan, calls=tuple(calls), question=question)
+    return replace(plan, calls=tuple(calls), question=question, answers=(*plan.answers, text))
 
 
 def read_value(text: str, parameter: Parameter) -> str | int | None:

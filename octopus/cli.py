@@ -9,35 +9,37 @@ Exit codes: 0 done, 1 error, 2 usage, 3 no function fits, 4 declined, 5 function
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
-from octopus import __version__, presentation
+from octopus import __version__, actions, people, presentation
 from octopus.core import Result
 from octopus.errors import ModelError, OctopusError, TextError, UsageError
 from octopus.settings import DEFAULT_MODEL, read_settings, wants_traceback
+from octopus.terminal import confirm as _confirm
+from octopus.terminal import device_flags, device_option
+from octopus.terminal import functions_option as _functions_option
+from octopus.terminal import has_terminal as _has_terminal
+from octopus.terminal import json_option as _json_option
+from octopus.terminal import model_option as _model_option
+from octopus.terminal import print_json as _print_json
+from octopus.terminal import print_lines as _print
+from octopus.terminal import registry as _registry
 
 if TYPE_CHECKING:
     from octopus.agent import Agent
-    from octopus.registry import Registry
 
 DONE, ERROR, USAGE, NOTHING_FITS, DECLINED, FAILED = range(6)
 INTERRUPTED = 130
 LARGEST_INPUT = 64 << 20  # bytes of a photo or text read from stdin
 
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_functions_option = click.option(
-    "--functions", "functions_file", metavar="FILE.py", help="Add the functions declared in this file, or replace."
-)
-_model_option = click.option("--model", metavar="DIR", help="Model folder, or name of a packaged model.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +83,8 @@ def octopus(context: click.Context) -> int | None:
 @_json_option
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before sending, buying or publishing.")
+@click.option("--key", metavar="TEXT", help="The same key again: the same request, which is done only once.")
+@device_option
 @_functions_option
 @_model_option
 def run(
@@ -89,6 +93,8 @@ def run(
     as_json: bool,
     dry_run: bool,
     yes: bool,
+    key: str | None,
+    devices: tuple[str, ...],
     functions_file: str | None,
     model: str | None,
 ) -> int:
@@ -99,8 +105,8 @@ def run(
     request = _request(text, image)
     photo = _read_stdin("the photo") if image == "-" else image
     with redirect_stdout(sys.stderr):  # what a function prints is talk
-        agent = _agent(model, functions_file)
-        result = agent.call(request, photo, dry_run=dry_run, confirm=_confirm(), yes=yes)
+        agent = _agent(model, functions_file, devices)
+        result = agent.run(agent.plan(request, photo), dry_run=dry_run, confirm=_confirm(), yes=yes, key=key)
     if as_json:
         _print_json(result.to_dict())
     else:
@@ -133,30 +139,23 @@ def functions(as_json: bool, functions_file: str | None, model: str | None) -> N
 
 
 @octopus.command()
-@_json_option
-def phone(as_json: bool) -> None:
-    """Show what has happened on the simulated phone."""
-    from octopus.functions.devices.memory import MemoryPhone
-
-    state = MemoryPhone().dump()
-    if as_json:
-        _print_json(state)
-    else:
-        _print(presentation.phone_lines(state))
-
-
-@octopus.command()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before sending, buying or publishing.")
+@click.option(
+    "--send-after", metavar="SECONDS", help="How long /undo can stop what cannot be taken back; 0: not at all."
+)
+@device_option
 @_functions_option
 @_model_option
-def chat(yes: bool, functions_file: str | None, model: str | None) -> None:
+def chat(
+    yes: bool, send_after: str | None, devices: tuple[str, ...], functions_file: str | None, model: str | None
+) -> None:
     """Talk with the phone, one request a line.
 
-    /help says what else can be typed: a photo, the state of the phone.
+    /help says what else can be typed: a photo, the state of the phone, /undo.
     """
     from octopus.chat import Chat
 
-    Chat(_agent(model, functions_file), yes=yes, confirm=_confirm()).run(sys.stdin)
+    Chat(_agent(model, functions_file, devices, send_after), yes=yes, confirm=_confirm()).run(sys.stdin)
 
 
 @octopus.command()
@@ -203,6 +202,10 @@ def build(arguments: tuple[str, ...]) -> int:
     return _pass_on("octopus.training.build", arguments)
 
 
+for _command in (actions.phone, actions.resume, actions.undo, people.contacts, actions.config):
+    octopus.add_command(_command)
+
+
 def exit_code(result: Result) -> int:
     """What the result means to a script. A question back counts as usage: something is missing in the request."""
     statuses = {outcome.status for outcome in result.results}
@@ -234,17 +237,15 @@ def _read_stdin(what: str) -> bytes:
     return content
 
 
-def _agent(model: str | None, functions_file: str | None) -> Agent:
+def _agent(
+    model: str | None, functions_file: str | None, devices: Sequence[str] = (), send_after: str | None = None
+) -> Agent:
     from octopus.agent import Agent
+    from octopus.config import read_config
 
-    return Agent(model, registry=_registry(functions_file))
-
-
-def _registry(functions_file: str | None) -> Registry:
-    from octopus.registry import Registry
-
-    registry = Registry.default()
-    return registry if functions_file is None else registry | Registry.from_file(functions_file)
+    held_back = {} if send_after is None else {"chat.send_after": send_after}
+    config = read_config({**device_flags(devices), **held_back})
+    return Agent(model, registry=_registry(functions_file), config=config)
 
 
 def _function_tokens(model: str | None) -> dict[str, str]:
@@ -262,17 +263,6 @@ def _function_tokens(model: str | None) -> dict[str, str]:
     return {entry.name: entry.token for entry in manifest.functions}
 
 
-def _confirm() -> Callable[[str], bool] | None:
-    """Asks on the terminal; None, which means no, when nobody sits there."""
-    if not (_has_terminal(sys.stdin) and _has_terminal(sys.stderr)):
-        return None
-    return lambda question: click.confirm(question, default=False, err=True)
-
-
-def _has_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()  # None: closed by whoever started the command
-
-
 def _pass_on(module: str, arguments: tuple[str, ...]) -> int:
     """Hand the rest of the command line to a module of octopus.training: `main(arguments) -> exit code`."""
     try:
@@ -281,17 +271,6 @@ def _pass_on(module: str, arguments: tuple[str, ...]) -> int:
         hint = 'pip install "octopus-edge[train]"'
         raise OctopusError(f"this command needs {error.name}, which is not installed", hint) from error
     return int(entry(list(arguments)) or DONE)
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(line)
-
-
-def _print_json(value: Any) -> None:
-    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    # A function of the user's may report anything; what it did is told all the same.
-    click.echo(json.dumps(value, ensure_ascii=not utf8, default=str))
 
 
 def _complain(message: str, hint: str, code: int) -> int:

@@ -120,11 +120,17 @@ class Plan:
     timings: Timings
     confidence: float  # of the decision as a whole: of the first function, or of refusing
     query: Query | None = field(default=None, repr=False, compare=False)  # what was asked; its photo goes along
+    answers: tuple[str, ...] = field(default=(), repr=False, compare=False)  # what the user said when asked back
+
+    @property
+    def words(self) -> str:
+        """Everything the user said, one line each."""
+        return "\n".join([*([self.query.text] if self.query else []), *self.answers])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one executed (or declined) call did. `status`: "done", "dry-run", "declined" or "failed"."""
+    """What one call did. `status`: "done", "dry-run", "declined", "failed", "waiting" (held back) or "undone"."""
 
     call: Call
     status: str

@@ -1,8 +1,8 @@
-"""What a phone can do, as seen by the functions: the one seam between functions and devices.
+"""What a phone can do, as seen by the functions, and how a deed leaves it: the two seams around the devices.
 
-In: the arguments of a call. Out: an entry, a plain mapping of what was recorded (arguments as given, contact, time).
-A device knows nothing of models, tokens or consent. `MemoryPhone` in octopus.functions.devices is the simulated one;
-a real one (SMTP, Android, webhook) is one more file there.
+`Device` is what functions get: its verbs take the arguments of a call and return an entry, a plain mapping of what was
+recorded (arguments as given, contact, time). `Outlet` is what acts on the world (SMTP, Android, webhook: one file each
+in octopus.functions.devices): it gets one Deed at a time. Neither knows of models, tokens or consent.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from octopus.core import Channel, Language
+from octopus.journal import Action, Journal
 
 Entry = Mapping[str, Any]
 """What a device recorded: JSON values only."""
@@ -26,6 +27,8 @@ class Contact:
     email: str = ""
     number: str = ""
     also: tuple[str, ...] = ()  # other names for the same person: "mum", "妈妈"
+    relation: str = ""  # what they are to the owner: "mother"
+    further: tuple[str, ...] = ()  # more e-mail addresses and numbers
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Recipient:
     given: str  # as the user said it
     contact: Contact | None = None  # None: not in the address book
     address: str | None = None  # where it would go; None: nowhere
+    candidates: tuple[Contact, ...] = ()  # several people have this name: the user must say who
 
     def __str__(self) -> str:
         """`Mom (+1 202 555 0143)`, a bare address, or the name as given."""
@@ -51,8 +55,58 @@ class Receipt:
     data: Entry = field(default_factory=dict)
 
 
+Verb = Literal["send_text", "send_email", "add_to_basket", "order", "publish", "search"]
+
+
+@dataclass(frozen=True)
+class Deed:
+    """One thing to do in the world, with everything decided: who, what, which photo."""
+
+    verb: Verb
+    arguments: Mapping[str, Any]
+    key: str  # the same for every attempt at this deed: whoever gets it twice must do it once
+    recipient: Recipient | None = None
+    photo: bytes | None = None  # JPEG
+    language: Language = "en"
+
+
+class Outlet(Protocol):
+    """Does deeds in the world. One file in octopus.functions.devices each."""
+
+    @property
+    def name(self) -> str:
+        """What the configuration calls it."""
+
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        """What it can do."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same deed done twice is as good as once; else an interrupted one is never done again unasked."""
+
+    def do(self, deed: Deed) -> Entry:
+        """Do it, and say what there is to say about it: `{"draft": True}` when the user still has to finish it.
+
+        Raises:
+            UncertainError: It may have been done.
+            DeviceError: It was certainly not done.
+        """
+
+    def undo(self, deed: Deed, entry: Entry) -> None:
+        """Take it back.
+
+        Raises:
+            DeviceError: It cannot be taken back.
+        """
+
+
 class Device(Protocol):
     """The verbs of a phone. Functions get one as their first parameter, `phone`."""
+
+    @property
+    def journal(self) -> Journal:
+        """What has become of each call."""
 
     @property
     def photo(self) -> bytes | None:
@@ -71,8 +125,23 @@ class Device(Protocol):
     def resolve(self, given: str, channel: Channel) -> Recipient:
         """Who is meant by a name, e-mail address or number; changes nothing."""
 
-    def underway(self, function: str, arguments: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """Surrounds one call: whatever is not left normally stays behind as unfinished."""
+    def underway(
+        self, function: str, arguments: Mapping[str, Any], action: Action | None = None
+    ) -> AbstractContextManager[None]:
+        """Surrounds one call: whatever is not left normally stays behind as unfinished.
+
+        Args:
+            function: The function's name.
+            arguments: Its arguments.
+            action: The started action that this carries out; None: the call comes from a program, not from a request.
+        """
+
+    def take_back(self, action: Action) -> str:
+        """Undo what the action did, all of it, and say what that was.
+
+        Raises:
+            DeviceError: It cannot be taken back; nothing was.
+        """
 
     def send_text(self, to: str, message: str) -> Entry:
         """Send a text message, with the photo if there is one."""

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from octopus import __version__
 from octopus.agent import Agent
+from octopus.config import read_config
 from octopus.errors import ModelError, OctopusError
+from octopus.functions.devices.configured import make_outlet
 from octopus.hub import find_model
 from octopus.manifest import Manifest
 from octopus.settings import MEMORY, read_settings
@@ -45,6 +47,7 @@ def examine(model: str | None = None) -> Iterator[Check]:
         ("threads", _threads),
         ("model", lambda: _model(model)),
         ("phone", _phone),
+        ("config", _config),
         ("request", lambda: _request(model)),
     )
     for name, look in checks:
@@ -96,6 +99,15 @@ def _phone() -> str:
     if path.is_dir() or not writable:
         raise OctopusError(f"{path} cannot be written", "set OCTOPUS_PHONE to a file that can")
     return f"{path}{'' if path.exists() else ' (made on first use)'}"
+
+
+def _config() -> str:
+    """What the configuration says, and that every device named in it can be made; none is reached."""
+    config = read_config()
+    for name in {*config.devices.values()}:
+        make_outlet(name, config)
+    shown = ", ".join(f"{function} by {device}" for function, device in config.devices.items())
+    return f"{shown}; {config.path}{'' if config.exists else ' (not there: the default)'}"
 
 
 def _request(model: str | None) -> str:

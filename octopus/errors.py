@@ -7,6 +7,7 @@ OctopusError                exit 1   something octopus can name went wrong
 │   └── FunctionError       exit 2   a function file that cannot be registered
 ├── ModelError              exit 1   model folder missing, tampered with, or made for other functions
 └── DeviceError             exit 5   the function ran and failed
+    └── UncertainError      exit 5   it broke off at a point where it may have been done all the same
 
 Exit codes of the command: 0 done, 1 error, 2 usage, 3 no function fits, 4 declined, 5 function failed.
 """
@@ -54,3 +55,7 @@ class DeviceError(OctopusError):
     """The phone could not do it."""
 
     exit_code = 5
+
+
+class UncertainError(DeviceError):
+    """The phone tried, and cannot tell whether it was done."""

@@ -14,7 +14,14 @@ import click
 
 from octopus.core import Call, Function, Outcome, Result
 
-_MARKS = {"done": ("✓", "green"), "dry-run": ("○", "cyan"), "declined": ("–", "yellow"), "failed": ("✗", "red")}
+_MARKS = {
+    "done": ("✓", "green"),
+    "undone": ("✓", "green"),
+    "waiting": ("…", "cyan"),
+    "dry-run": ("○", "cyan"),
+    "declined": ("–", "yellow"),
+    "failed": ("✗", "red"),
+}
 _SECTIONS = {
     "texts": "Texts",
     "emails": "E-mails",
@@ -25,7 +32,7 @@ _SECTIONS = {
     "unfinished": "Unfinished",
 }
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_HIDDEN = ("id", "time", "message_id")  # shown by --json; time stands in front
+_HIDDEN = ("id", "time", "message_id", "verb")  # shown by --json; time stands in front
 
 
 def result_lines(result: Result) -> Iterator[str]:
@@ -68,7 +75,8 @@ def phone_lines(phone: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[st
         if not rows:
             continue
         yield click.style(_SECTIONS.get(key, key.capitalize()), bold=True)
-        yield from (f"  {_row(row)}" for row in rows)
+        numbered = key == "unfinished"  # their numbers are what `octopus resume` and `octopus undo` take
+        yield from (f"  {row['id']}  {_row(row)}" if numbered else f"  {_row(row)}" for row in rows)
 
 
 def function_lines(functions: Iterable[Function], tokens: Mapping[str, str]) -> Iterator[str]:
@@ -77,6 +85,26 @@ def function_lines(functions: Iterable[Function], tokens: Mapping[str, str]) -> 
         token = tokens.get(function.name, "untrained")
         yield f"{click.style(f'{token:10}', fg='magenta')} {function.signature}  [{function.effect.value}]"
         yield click.style(f"{'':10} {function.description.splitlines()[0]}", dim=True)
+
+
+def person_line(person: Mapping[str, Any]) -> str:
+    """`Mom  +1 202 555 0143  mom@example.com  (mum, 妈妈)`."""
+    reached = filter(None, (person["number"], person["email"], *person["further"]))
+    also = ", ".join(filter(None, (person["relation"], *person["also"])))
+    parts = [click.style(person["name"], bold=True), *reached, f"({also})" if also else ""]
+    return "  ".join(one_line(part) if n else part for n, part in enumerate(parts) if part)
+
+
+def config_lines(
+    path: str, exists: bool, values: Iterable[tuple[str, Any, str]], secrets: Mapping[str, str]
+) -> Iterator[str]:
+    """Where the configuration is; each value (name, value, where it comes from); secrets only by where they are."""
+    yield click.style(f"# {path}{'' if exists else ' (not there: all of this is the default)'}", dim=True)
+    for name, value, origin in values:
+        shown = f'"{one_line(value)}"' if isinstance(value, str) else f"{value:g}"
+        yield f"{name} = {shown}" + click.style("" if origin == "default" else f"  # {origin}", dim=True)
+    for name, origin in secrets.items():
+        yield click.style(f"# secret {name}: {origin}", dim=True)
 
 
 def check_lines(checks: Iterable[tuple[str, bool, str, str]]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from octopus.core import Call, Function, Outcome, Parameter
 from octopus.declaration import INTEGERS, declared, function
 from octopus.device import Device, Receipt
 from octopus.errors import FunctionError
+from octopus.journal import Action
 
 __all__ = ["Registry", "function"]
 
@@ -105,15 +106,20 @@ class Registry(Mapping[str, Function]):
             raise FunctionError(message, f"the function is {self[name].signature}") from None
         return checked.model_dump(by_alias=True)
 
-    def execute(self, call: Call, phone: Device) -> Outcome:
+    def execute(self, call: Call, phone: Device, action: Action | None = None) -> Outcome:
         """Carry one call out on the phone; the Outcome's status is "done" or "failed".
+
+        Args:
+            call: What to do.
+            phone: Where.
+            action: The call's line in the journal, already started; None: one is made.
 
         Raises:
             FunctionError: The arguments do not fit; nothing was carried out.
         """
         arguments = self.validate(call.name, call.arguments)
         try:
-            with phone.underway(call.name, arguments):
+            with phone.underway(call.name, arguments, action):
                 receipt = _receipt(call.name, self[call.name].body(phone, **arguments))
         except (Exception, SystemExit) as error:  # functions come from users and may raise anything
             return Outcome(call, "failed", f"{call.name} failed: {_one_line(str(error)) or type(error).__name__}")

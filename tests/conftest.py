@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -44,9 +45,11 @@ _let_torchvision_import()
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the phone, the settings or the folder of whoever runs it."""
-    for name in ("OCTOPUS_MODEL", "OCTOPUS_THREADS", "OCTOPUS_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("OCTOPUS_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("OCTOPUS_PHONE", str(tmp_path / "phone.sqlite"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("octopus.credentials._from_keyring", lambda name: "")
 
 
 @pytest.fixture(scope="session")

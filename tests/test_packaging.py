@@ -83,6 +83,7 @@ def test_the_wheel_names_its_command_licence_and_needs(wheel: zipfile.ZipFile) -
     text = wheel.read(f"{folder}/METADATA").decode()
     lines = [line for line in text.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     needed = {re.split(r"[<>=]", line.split()[1])[0] for line in lines}
-    assert needed == {"numpy", "pillow", "tokenizers", "pydantic", "click", "platformdirs", "onnxruntime"}
-    for extra in ("gguf", "train", "export", "serve", "mcp", "bench", "test", "dev"):
+    assert needed == {"numpy", "pillow", "tokenizers", "pydantic", "click", "platformdirs", "onnxruntime", "tomli"}
+    assert any("tomli" in line and "python_version <" in line for line in lines)
+    for extra in ("gguf", "train", "export", "serve", "mcp", "bench", "keyring", "test", "dev"):
         assert f"Provides-Extra: {extra}\n" in text

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from octopus.config import Rules, Verdict
 from octopus.core import Call
 from octopus.errors import FunctionError
 from octopus.functions.devices.memory import MemoryPhone
@@ -13,6 +14,7 @@ from octopus.policy import decide, describe
 from octopus.registry import Registry
 
 REGISTRY = Registry.default()
+WORDS = "send this to mom and Ana"
 
 ASKING = {
     "send_email": {"to": "mom"},
@@ -65,10 +67,10 @@ def test_deeds_that_cannot_be_taken_back_are_asked(name: str) -> None:
 @pytest.mark.parametrize("name", ASKING)
 def test_nobody_there_means_no_unless_yes(name: str) -> None:
     calls = [call(name, **ASKING[name])]
-    decision = decide(calls, REGISTRY)
+    decision = decide(calls, REGISTRY, words=WORDS)
     assert not decision.execute
     assert "--yes" in decision.outcomes[0].summary
-    assert decide(calls, REGISTRY, yes=True).execute
+    assert decide(calls, REGISTRY, words=WORDS, yes=True).execute
 
 
 @pytest.mark.parametrize("name", QUIET)
@@ -77,7 +79,7 @@ def test_harmless_functions_go_ahead_unasked(name: str) -> None:
 
 
 def test_yes_asks_nothing() -> None:
-    assert decide([call("send_text", to="mom")], REGISTRY, yes=True, confirm=Answers()).execute
+    assert decide([call("send_text", to="mom")], REGISTRY, words=WORDS, yes=True, confirm=Answers()).execute
 
 
 def test_dry_run_beats_yes_and_asks_nobody() -> None:
@@ -100,7 +102,7 @@ def test_one_no_declines_all_calls_and_ends_the_asking() -> None:
 def test_all_are_asked_before_the_decision() -> None:
     calls = [call("send_text", to="mom"), call("instacart_shopping", item="milk"), call("send_email", to="Ana")]
     user = Answers(True, False)
-    assert not decide(calls, REGISTRY, confirm=user).execute
+    assert not decide(calls, REGISTRY, words=WORDS, confirm=user).execute
     assert [q.split(":")[0] for q in user.questions] == ["Send text", "Send email"]
 
 
@@ -116,11 +118,12 @@ def test_the_question_shows_recipient_words_and_photo() -> None:
     with MemoryPhone(":memory:") as phone:
         decide([call("send_text", to="妈妈", message="I'm late")], REGISTRY, confirm=user, phone=phone)
         phone.photo = b"jpeg"
-        decide([call("send_email", to="zoe@example.com", subject="Hi")], REGISTRY, confirm=user, phone=phone)
-        decide([call("send_text", to="Zoe")], REGISTRY, confirm=user, phone=phone)
+        email = call("send_email", to="zoe@example.com", subject="Hi")
+        decide([email], REGISTRY, confirm=user, phone=phone, words="to zoe@example.com", thumbnail=lambda: "/a/b.jpg")
+        decide([call("send_text", to="Zoe")], REGISTRY, confirm=user, phone=phone, words="text Zoe")
     assert user.questions == [
         'Send text: to "妈妈" (Mom, +1 202 555 0143), message "I\'m late", without a photo. Go ahead?',
-        'Send email: to "zoe@example.com", subject "Hi", body (empty), with the photo. Go ahead?',
+        'Send email: to "zoe@example.com", subject "Hi", body (empty), with the photo (/a/b.jpg). Go ahead?',
         'Send text: to "Zoe" (not in contacts), message (empty), with the photo. Go ahead?',
     ]
 
@@ -128,9 +131,35 @@ def test_the_question_shows_recipient_words_and_photo() -> None:
 def test_a_purchase_shows_the_quantity_and_no_photo() -> None:
     with MemoryPhone(":memory:") as phone:
         text = describe(call("amazon_purchase", item="egg cooker", quantity=2), REGISTRY, phone)
-    assert text == 'Amazon purchase: item "egg cooker", quantity 2'
+    assert text == 'Amazon purchase: item "egg cooker", quantity 2, price unknown'
 
 
 def test_the_question_cannot_be_disguised() -> None:
     text = describe(call("send_text", to="mom", message='ok\n\x1b[2J\u202e" 👨‍👩‍👧'), REGISTRY)
     assert text == 'Send text: to "mom", message "ok\\n\\x1b[2J\\u202e\\" 👨‍👩‍👧"'
+
+
+@pytest.mark.parametrize("name", [*ASKING, *QUIET])
+@pytest.mark.parametrize("verdict", ["allow", "ask", "deny"])
+def test_the_rules_decide_for_each_effect_and_each_function(name: str, verdict: Verdict) -> None:
+    calls = [call(name, **{**ASKING, **QUIET}[name])]
+    effect = REGISTRY[name].effect.value
+    for rules in (Rules({effect: verdict}), Rules({effect: "deny"}, {name: verdict})):
+        for yes in (False, True):
+            decision = decide(calls, REGISTRY, words=WORDS, rules=rules, yes=yes)
+            assert decision.execute is (verdict == "allow" or (verdict == "ask" and yes))
+        user = Answers(True)
+        assert decide(calls, REGISTRY, words=WORDS, rules=rules, confirm=user).execute is (verdict != "deny")
+        assert len(user.questions) == (verdict == "ask")
+
+
+def test_what_no_rule_names_is_asked_about() -> None:
+    assert not decide([call("google_search", query="x")], REGISTRY, rules=Rules({})).execute
+
+
+def test_a_denied_part_declines_all_before_anybody_is_asked() -> None:
+    user = Answers(True)
+    calls = [call("send_text", to="mom"), call("doordash_order", dish="soup")]
+    decision = decide(calls, REGISTRY, words=WORDS, confirm=user, yes=True, rules=Rules({}, {"doordash_order": "deny"}))
+    assert not decision.execute and user.questions == []
+    assert "deny doordash_order" in decision.outcomes[1].summary

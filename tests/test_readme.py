@@ -73,7 +73,7 @@ def test_the_exit_codes_are_the_real_ones() -> None:
 
 def test_the_variables_are_the_ones_that_are_read() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "octopus").rglob("*.py"))
-    assert {row[0].strip("`") for row in table("variable")} == set(re.findall(r"OCTOPUS_[A-Z]+", source))
+    assert {row[0].strip("`") for row in table("variable")} == set(re.findall(r"OCTOPUS(?:_[A-Z]+)+", source))
 
 
 def test_the_python_examples_run(

@@ -10,22 +10,27 @@ from email.errors import MessageError
 from email.headerregistry import Address, Group
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import localtime, make_msgid
+from email.utils import localtime
 
-from octopus.device import Contact, Recipient
+from octopus.address import JOINERS
+from octopus.device import Contact, Deed, Recipient
 
 
-def compose(sender: Contact, recipient: Recipient, subject: str, body: str, photo: bytes | None) -> EmailMessage:
-    """The e-mail as a message; a photo (JPEG) is attached as photo.jpg."""
+def compose(sender: Contact, recipient: Recipient, deed: Deed) -> EmailMessage:
+    """The e-mail as a message; a photo (JPEG) is attached as photo.jpg.
+
+    Every attempt at one deed has the same Message-ID, so that a mail program can drop a repetition.
+    """
+    subject, body = (str(deed.arguments.get(name, "")) for name in ("subject", "body"))
     message = EmailMessage(policy=SMTP)
     message["From"] = Address(sender.name, addr_spec=sender.email)
     message["To"] = _header_address(recipient)
     message["Subject"] = _one_line(subject)
     message["Date"] = localtime()
-    message["Message-ID"] = make_msgid(domain="phone.example")
+    message["Message-ID"] = f"<{deed.key}@phone.example>"
     message.set_content(body)
-    if photo is not None:
-        message.add_attachment(photo, maintype="image", subtype="jpeg", filename="photo.jpg")
+    if deed.photo is not None:
+        message.add_attachment(deed.photo, maintype="image", subtype="jpeg", filename="photo.jpg")
     return message
 
 
@@ -42,4 +47,4 @@ def _header_address(recipient: Recipient) -> Address | Group:
 
 def _one_line(text: str) -> str:
     """Line breaks would start a new header."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join("".join(c if c.isprintable() or c in JOINERS else " " for c in text).split())

@@ -1,8 +1,9 @@
-"""MemoryPhone: a simulated phone in one SQLite file. The default device, and the fake for tests.
+"""MemoryPhone: a phone in one SQLite file: contacts, outbox, basket, orders, board. The default device, and the fake.
 
-In: the verbs of a Device. Out: entries in the outbox, basket, orders, board and searches, shown by `dump`. Nothing
-leaves the machine. What one call does is written in one piece when it ends well; a call that fails or is cut off
-leaves only a line among `unfinished`. One phone may be used from several threads and processes.
+In: the verbs of a Device. Out: entries, shown by `dump`. By itself it only records, and nothing leaves the machine;
+with outlets a function's deeds go out into the world first and are recorded then. What a call records is written in
+one piece when it ends well; a call that fails or is cut off leaves a line among `unfinished`. One phone may be used
+from several threads and processes.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import SMTP
@@ -22,25 +22,23 @@ from types import TracebackType
 from typing import Any
 
 from octopus.core import Channel, Language
-from octopus.device import Contact, Entry, Recipient
-from octopus.errors import DeviceError
+from octopus.device import Contact, Deed, Entry, Outlet, Recipient, Verb
+from octopus.errors import DeviceError, UncertainError
 from octopus.functions.devices import contacts, mail
-from octopus.settings import MEMORY, read_settings
+from octopus.functions.devices.address_book import AddressBook
+from octopus.functions.devices.schema import prepare
+from octopus.journal import Action, Journal, finish_in, now, undo_in
+from octopus.settings import read_settings
+from octopus.store import Store
 
 LISTS = ("texts", "emails", "basket", "orders", "board", "searches")
 """What a phone keeps, besides `unfinished`."""
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE contacts (id INTEGER PRIMARY KEY, contact TEXT NOT NULL);
-CREATE TABLE entries (
-    id INTEGER PRIMARY KEY, list TEXT NOT NULL, entry TEXT NOT NULL, photo BLOB, message BLOB
-);
-CREATE TABLE unfinished (
-    id INTEGER PRIMARY KEY, function TEXT NOT NULL, arguments TEXT NOT NULL, time TEXT NOT NULL,
-    reason TEXT NOT NULL DEFAULT 'interrupted'
-);
-"""
+ANY = "*"
+"""Stands for every function, where outlets are given."""
+
+_TAKEN_BACK = ("basket", "board", "searches")
+"""Lists whose entries are undone by removing them; so are drafts in the others."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,16 @@ class _Row:
     entry: Entry
     photo: bytes | None
     message: bytes | None
+    deed: str  # its key
+
+
+@dataclass
+class _Call:
+    """The call that a thread is carrying out."""
+
+    action: Action
+    pending: list[_Row] = field(default_factory=list)
+    deeds: int = 0
 
 
 class _State(threading.local):
@@ -56,31 +64,45 @@ class _State(threading.local):
 
     photo: bytes | None = None
     language: Language = "en"
-    pending: list[_Row] | None = None
+    call: _Call | None = None
 
 
 class MemoryPhone:
     """A phone that records what it is told to do; see octopus.device.Device."""
 
-    def __init__(self, path: str | Path | None = None) -> None:
-        """Open or create the phone's file; ":memory:" keeps nothing, None means OCTOPUS_PHONE or the user's folder.
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        outlets: Mapping[str, Outlet] | None = None,
+        only_recorded: frozenset[str] = frozenset(),
+    ) -> None:
+        """Open or create the phone's file.
+
+        Args:
+            path: ":memory:" keeps nothing; None means OCTOPUS_PHONE or the user's folder.
+            outlets: Who does the deeds of which function in the world; "*" for all others it can do. None: nobody.
+            only_recorded: Functions whose deeds have no outlet, whatever "*" says.
 
         Raises:
             DeviceError: The file cannot be opened or is not a phone.
         """
         self.path = str(path or read_settings().phone)
-        self._lock = threading.RLock()
+        self._outlets = dict(outlets or {})
+        self._only_recorded = only_recorded
         self._state = _State()
+        self._store = Store(self.path)
         try:
-            location = self.path if self.path == MEMORY else _private_file(Path(self.path).expanduser())
-            self._connection = sqlite3.connect(location, timeout=10, isolation_level=None, check_same_thread=False)
-        except (OSError, RuntimeError, sqlite3.Error) as error:  # RuntimeError: the home folder of nobody
-            raise self._unusable(error) from error
-        try:
-            self._prepare()
+            prepare(self._store)
         except DeviceError:
-            self._connection.close()
+            self._store.close()
             raise
+        self._journal = Journal(self._store)
+        self.address_book = AddressBook(self._store)
+
+    @property
+    def journal(self) -> Journal:
+        """What has become of each call."""
+        return self._journal
 
     @property
     def photo(self) -> bytes | None:
@@ -102,71 +124,78 @@ class MemoryPhone:
 
     def resolve(self, given: str, channel: Channel) -> Recipient:
         """Who is meant by a name, e-mail address or number; an unknown name has neither contact nor address."""
-        return contacts.resolve(given, channel, self.contacts())
+        return self.address_book.resolve(given, channel)
 
     @contextmanager
-    def underway(self, function: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+    def underway(self, function: str, arguments: Mapping[str, Any], action: Action | None = None) -> Iterator[None]:
         """Record the verbs inside all together at the end, or else only that the call was not finished."""
-        with self._transaction() as connection:
-            row = connection.execute(
-                "INSERT INTO unfinished (function, arguments, time) VALUES (?, ?, ?)",
-                (function, json.dumps(dict(arguments)), _now()),
-            ).lastrowid
-        outer, self._state.pending = self._state.pending, []
+        action = action or self._journal.begin(function, arguments, self.photo, self.language)
+        outer, self._state.call = self._state.call, _Call(action)
         try:
             yield
-            self._write(self._state.pending, finished=row)
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            with self._transaction() as connection:
-                connection.execute("UPDATE unfinished SET reason = ? WHERE id = ?", (reason, row))
+            self._finish(self._state.call)
+        except BaseException as error:
+            told = (str(error) or type(error).__name__) if isinstance(error, Exception) else "interrupted"
+            self._journal.fail(action.id, told)
             raise
         finally:
-            self._state.pending = outer
+            self._state.call = outer
+
+    def take_back(self, action: Action) -> str:
+        """Remove what a finished action recorded, where that makes it undone; outlets take their part back first."""
+        rows = self._store.rows(
+            "SELECT list, entry, photo, deed FROM entries WHERE action = ? ORDER BY id DESC", (action.id,)
+        )
+        recorded = [(name, json.loads(entry), photo, deed) for name, entry, photo, deed in rows]
+        if not recorded:
+            raise DeviceError(f"{action.function} left nothing that could be taken back")
+        for name, entry, _, _ in recorded:
+            if name not in _TAKEN_BACK and not entry.get("draft"):
+                raise DeviceError(f"{action.function} is done and cannot be taken back", "what has been sent is gone")
+        for _, entry, photo, deed in recorded:
+            outlet = self._outlet(action.function) if entry.get("device") else None
+            if outlet is not None:
+                outlet.undo(Deed(entry["verb"], action.arguments, deed, None, photo, action.language), entry)
+        with self._store.transaction() as connection:
+            if not undo_in(connection, action):
+                raise DeviceError(f"{action.function} was undone by somebody else")
+            connection.execute("DELETE FROM entries WHERE action = ?", (action.id,))
+        return action.agreed or action.function
 
     def send_text(self, to: str, message: str) -> Entry:
         """Put a text message, and the photo, into the outbox."""
         recipient = self.resolve(to, "number")
-        return self._record("texts", {"to": to, "message": message, **_reached(recipient)}, photo=True)
+        return self._do("send_text", "texts", {"to": to, "message": message}, recipient, photo=True)
 
     def send_email(self, to: str, subject: str, body: str) -> Entry:
         """Put an e-mail with the photo attached into the outbox; `emails` gives the message itself."""
         recipient = self.resolve(to, "email")
-        message = mail.compose(contacts.OWNER, recipient, subject, body, self.photo)
-        entry = {
-            "to": to,
-            "subject": subject,
-            "body": body,
-            **_reached(recipient),
-            "message_id": str(message["Message-ID"]),
-        }
-        return self._record("emails", entry, photo=True, message=message.as_bytes(policy=SMTP))
+        arguments = {"to": to, "subject": subject, "body": body}
+        return self._do("send_email", "emails", arguments, recipient, photo=True)
 
     def add_to_basket(self, item: str, quantity: int) -> Entry:
         """Put something into the grocery basket."""
-        return self._record("basket", {"item": item, "quantity": quantity})
+        return self._do("add_to_basket", "basket", {"item": item, "quantity": quantity})
 
     def order(self, shop: str, arguments: Mapping[str, Any]) -> Entry:
         """Record an order; no money moves."""
-        return self._record("orders", {"shop": shop, **arguments})
+        return self._do("order", "orders", {"shop": shop, **arguments})
 
     def publish(self, item: str, location: str) -> Entry:
         """Put a notice, and the photo, on the lost-and-found board."""
-        return self._record("board", {"item": item, "location": location}, photo=True)
+        return self._do("publish", "board", {"item": item, "location": location}, photo=True)
 
     def search(self, topic: str, arguments: Mapping[str, Any]) -> Entry:
         """Record that something was looked up."""
-        return self._record("searches", {"topic": topic, **arguments})
+        return self._do("search", "searches", {"topic": topic, **arguments})
 
     def contacts(self) -> tuple[Contact, ...]:
         """The address book, in the order in which people were added."""
-        rows = self._rows("SELECT contact FROM contacts ORDER BY id")
-        return tuple(Contact(**{**json.loads(row[0]), "also": tuple(json.loads(row[0])["also"])}) for row in rows)
+        return self.address_book.people()
 
     def add_contact(self, contact: Contact) -> None:
         """Add a person to the address book."""
-        with self._transaction() as connection:
-            connection.execute("INSERT INTO contacts (contact) VALUES (?)", (json.dumps(asdict(contact)),))
+        self.address_book.add(contact)
 
     def dump(self) -> dict[str, list[dict[str, Any]]]:
         """Everything the phone did, oldest first: one list for each of LISTS, and `unfinished`.
@@ -175,30 +204,27 @@ class MemoryPhone:
         there was a photo. JSON values only.
         """
         shown: dict[str, list[dict[str, Any]]] = {name: [] for name in (*LISTS, "unfinished")}
-        for identity, name, entry in self._rows("SELECT id, list, entry FROM entries ORDER BY id"):
+        for identity, name, entry in self._store.rows("SELECT id, list, entry FROM entries ORDER BY id"):
             shown[name].append({"id": identity, **json.loads(entry)})
-        for identity, function, arguments, time, reason in self._rows(
-            "SELECT id, function, arguments, time, reason FROM unfinished ORDER BY id"
-        ):
-            line = {"function": function, "arguments": json.loads(arguments), "reason": reason, "time": time}
-            shown["unfinished"].append({"id": identity, **line})
+        for action in self._journal.unfinished():
+            line = {"function": action.function, "arguments": dict(action.arguments), "reason": action.why()}
+            shown["unfinished"].append({"id": action.id, **line, "time": action.time})
         return shown
 
     def emails(self) -> list[EmailMessage]:
         """The e-mails as messages, oldest first."""
-        rows = self._rows("SELECT message FROM entries WHERE list = 'emails' ORDER BY id")
+        rows = self._store.rows("SELECT message FROM entries WHERE list = 'emails' ORDER BY id")
         parser = BytesParser(_class=EmailMessage, policy=SMTP)
         return [parser.parsebytes(row[0]) for row in rows]
 
     def photo_of(self, identity: int) -> bytes | None:
         """The photo that went with the entry of this `id`, as JPEG."""
-        rows = self._rows("SELECT photo FROM entries WHERE id = ?", (identity,))
+        rows = self._store.rows("SELECT photo FROM entries WHERE id = ?", (identity,))
         return rows[0][0] if rows else None
 
     def close(self) -> None:
         """Close the file; the phone cannot be used afterwards."""
-        with self._lock:
-            self._connection.close()
+        self._store.close()
 
     def __enter__(self) -> MemoryPhone:
         return self
@@ -208,74 +234,80 @@ class MemoryPhone:
     ) -> None:
         self.close()
 
-    def _record(
-        self, name: str, entry: Mapping[str, Any], *, photo: bool = False, message: bytes | None = None
+    def _do(
+        self,
+        verb: Verb,
+        name: str,
+        arguments: dict[str, Any],
+        recipient: Recipient | None = None,
+        photo: bool = False,
     ) -> Entry:
-        shown = {**entry, "photo": self.photo is not None} if photo else dict(entry)
-        row = _Row(name, {**shown, "time": _now()}, self.photo if photo else None, message)
-        if self._state.pending is None:
-            self._write([row])
+        """Do one deed in the world, if there is an outlet for it, and record it in the list of this name."""
+        if self._state.call is None:  # a verb used by itself is a call of its own
+            with self.underway(verb, arguments):
+                return self._do(verb, name, arguments, recipient, photo)
+        call = self._state.call
+        key = f"{call.action.key}.{call.deeds}"
+        call.deeds += 1
+        done = self._store.rows("SELECT entry FROM entries WHERE deed = ?", (key,))
+        if done:  # by an earlier attempt, which broke off later
+            entry: Entry = json.loads(done[0][0])
+            return entry
+        deed = Deed(verb, arguments, key, recipient, self.photo if photo else None, self.language)
+        shown = {**arguments, **({} if recipient is None else _reached(recipient))}
+        if photo:
+            shown["photo"] = deed.photo is not None
+        message = None
+        if verb == "send_email" and recipient is not None:
+            composed = mail.compose(contacts.OWNER, recipient, deed)
+            shown["message_id"], message = str(composed["Message-ID"]), composed.as_bytes(policy=SMTP)
+        outlet = self._outlet(call.action.function, verb)
+        if outlet is not None:
+            shown |= {"device": outlet.name, "verb": verb, **self._let_out(outlet, deed, call.action)}
+        row = _Row(name, {**shown, "time": now()}, deed.photo, message, key)
+        if outlet is None:
+            call.pending.append(row)
         else:
-            self._state.pending.append(row)
+            with self._store.transaction() as connection:
+                self._insert(connection, row, call.action.id)
+                connection.execute("UPDATE journal SET doubt = ? WHERE id = ?", (call.action.doubt, call.action.id))
         return row.entry
 
-    def _write(self, rows: list[_Row], finished: int | None = None) -> None:
-        with self._transaction() as connection:
-            for row in rows:
-                connection.execute(
-                    "INSERT INTO entries (list, entry, photo, message) VALUES (?, ?, ?, ?)",
-                    (row.list, json.dumps(dict(row.entry)), row.photo, row.message),
-                )
-            connection.execute("DELETE FROM unfinished WHERE id = ?", (finished,))
+    def _let_out(self, outlet: Outlet, deed: Deed, action: Action) -> Entry:
+        """Let the outlet do it. Before, the journal says on disk that it may happen now; after, whether it did."""
+        if deed.verb not in outlet.verbs:
+            raise DeviceError(f"{outlet.name} cannot do {action.function}", "`octopus config` shows who does what")
+        doubt = action.doubt if outlet.repeatable else outlet.name
+        self._journal.doubt(action.id, doubt, durable=True)
+        try:
+            return outlet.do(deed)
+        except UncertainError:
+            raise
+        except DeviceError:
+            self._journal.doubt(action.id, action.doubt)
+            raise
 
-    def _prepare(self) -> None:
-        with self._transaction() as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if version == _VERSION:
-                return
-            if version or tables:
-                raise DeviceError(f"{self.path} is not a phone of this version", "set OCTOPUS_PHONE to another file")
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                connection.execute(statement)
-            for contact in contacts.SAMPLES:
-                connection.execute("INSERT INTO contacts (contact) VALUES (?)", (json.dumps(asdict(contact)),))
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+    def _outlet(self, function: str, verb: Verb | None = None) -> Outlet | None:
+        if function in self._outlets or function in self._only_recorded:
+            return self._outlets.get(function)
+        others = self._outlets.get(ANY)
+        return others if others is not None and (verb is None or verb in others.verbs) else None
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                with self._connection:  # commits, or rolls back on an error
-                    yield self._connection
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+    def _finish(self, call: _Call) -> None:
+        with self._store.transaction() as connection:
+            for row in call.pending:
+                self._insert(connection, row, call.action.id)
+            finish_in(connection, call.action.id)
 
-    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                return self._connection.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
-
-    def _unusable(self, error: Exception) -> DeviceError:
-        return DeviceError(f"the phone's file {self.path} cannot be used: {error}", "set OCTOPUS_PHONE to another file")
-
-
-def _private_file(path: Path) -> Path:
-    """The same path; a new file, which will hold messages and photos, is nobody else's to read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.touch(mode=0o600)
-    return path
+    @staticmethod
+    def _insert(connection: sqlite3.Connection, row: _Row, action: int) -> None:
+        values = (row.list, json.dumps(dict(row.entry)), row.photo, row.message, action, row.deed)
+        connection.execute(
+            "INSERT INTO entries (list, entry, photo, message, action, deed) VALUES (?, ?, ?, ?, ?, ?)", values
+        )
 
 
 def _reached(recipient: Recipient) -> dict[str, Any]:
     contact = recipient.contact
     known = None if contact is None else {"name": contact.name, "email": contact.email, "number": contact.number}
     return {"contact": known, "address": recipient.address}
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")

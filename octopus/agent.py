@@ -18,7 +18,7 @@ from octopus import decode
 from octopus.answer import fill_in
 from octopus.core import Outcome, Plan, Query, Result, language_of
 from octopus.device import Device, request_on
-from octopus.hub import find_model, open_backend
+from octopus.hub import find_model, open_backend, weights_of
 from octopus.image import load_photo, to_jpeg
 from octopus.policy import decide
 from octopus.registry import Registry
@@ -44,7 +44,7 @@ class Agent:
         model: str | Path | None = None,
         registry: Registry | None = None,
         phone: Device | None = None,
-        backend: Backend | None = None,
+        backend: Backend | str | None = None,
     ) -> None:
         """Load the model.
 
@@ -52,7 +52,8 @@ class Agent:
             model: Name of a packaged model or a model folder; default: OCTOPUS_MODEL, else "nano".
             registry: The functions; default: the eleven that come with octopus.
             phone: The device they act on; default: the simulated phone of this user.
-            backend: Runs the model instead of the folder's own graphs (whose hashes are then not checked).
+            backend: "onnx", "gguf" or "torch" instead of what fits the folder; or what runs the model instead of the
+                folder's own files (whose hashes are then not checked).
 
         Raises:
             ModelError: The folder is missing, damaged, or made for other functions.
@@ -62,9 +63,10 @@ class Agent:
         self.registry = Registry.default() if registry is None else registry
         self.tokens = Tokens.load(folder)
         self.tokens.manifest.check_functions(self.registry)
-        if backend is None:
+        if backend is None or isinstance(backend, str):
             self.tokens.manifest.check_files(folder)
-            backend = open_backend(folder, settings.threads)
+            kind = {"kind": backend} if backend else {}
+            backend = open_backend(weights_of(model or settings.model), settings.threads, **kind)
         self.backend = backend
         self._phone = phone
 

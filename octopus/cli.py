@@ -37,7 +37,10 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 _functions_option = click.option(
     "--functions", "functions_file", metavar="FILE.py", help="Add the functions declared in this file, or replace."
 )
-_model_option = click.option("--model", metavar="DIR", help="Model folder, or name of a packaged model.")
+_model_option = click.option("--model", metavar="DIR", help="Model folder, GGUF file, or name of a packaged model.")
+_backend_option = click.option(
+    "--backend", type=click.Choice(["onnx", "gguf", "torch"]), help="Run the model by this; default: what its files are."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,6 +86,7 @@ def octopus(context: click.Context) -> int | None:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before sending, buying or publishing.")
 @_functions_option
 @_model_option
+@_backend_option
 def run(
     text: tuple[str, ...],
     image: str | None,
@@ -91,6 +95,7 @@ def run(
     yes: bool,
     functions_file: str | None,
     model: str | None,
+    backend: str | None,
 ) -> int:
     """Carry out TEXT (or stdin), with a photo if there is one.
 
@@ -99,7 +104,7 @@ def run(
     request = _request(text, image)
     photo = _read_stdin("the photo") if image == "-" else image
     with redirect_stdout(sys.stderr):  # what a function prints is talk
-        agent = _agent(model, functions_file)
+        agent = _agent(model, functions_file, backend)
         result = agent.call(request, photo, dry_run=dry_run, confirm=_confirm(), yes=yes)
     if as_json:
         _print_json(result.to_dict())
@@ -149,14 +154,15 @@ def phone(as_json: bool) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before sending, buying or publishing.")
 @_functions_option
 @_model_option
-def chat(yes: bool, functions_file: str | None, model: str | None) -> None:
+@_backend_option
+def chat(yes: bool, functions_file: str | None, model: str | None, backend: str | None) -> None:
     """Talk with the phone, one request a line.
 
     /help says what else can be typed: a photo, the state of the phone.
     """
     from octopus.chat import Chat
 
-    Chat(_agent(model, functions_file), yes=yes, confirm=_confirm()).run(sys.stdin)
+    Chat(_agent(model, functions_file, backend), yes=yes, confirm=_confirm()).run(sys.stdin)
 
 
 @octopus.command()
@@ -189,6 +195,20 @@ def evaluate(arguments: tuple[str, ...]) -> int:
 def train(arguments: tuple[str, ...]) -> int:
     """Run one training stage, or go on where it was stopped."""
     return _pass_on("octopus.training.train", arguments)
+
+
+@octopus.command("build", context_settings=_PASSED_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def assemble(arguments: tuple[str, ...]) -> int:
+    """Fuse a vision tower and a language model into one checkpoint."""
+    return _pass_on("octopus.build", arguments)
+
+
+@octopus.command(context_settings=_PASSED_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def export(arguments: tuple[str, ...]) -> int:
+    """Turn a checkpoint into files that run without torch: ONNX or GGUF."""
+    return _pass_on("octopus.export.command", arguments)
 
 
 @octopus.group(no_args_is_help=False)
@@ -234,10 +254,10 @@ def _read_stdin(what: str) -> bytes:
     return content
 
 
-def _agent(model: str | None, functions_file: str | None) -> Agent:
+def _agent(model: str | None, functions_file: str | None, backend: str | None = None) -> Agent:
     from octopus.agent import Agent
 
-    return Agent(model, registry=_registry(functions_file))
+    return Agent(model, registry=_registry(functions_file), backend=backend)
 
 
 def _registry(functions_file: str | None) -> Registry:

@@ -60,8 +60,8 @@ class CachedSession:
         return twin
 
 
-def place_image(embeddings_LH: Floats, ids: Sequence[int], image_id: int, image_NH: Floats | None) -> Floats:
-    """Put the rows of an image where its placeholder ids stand; ModelError when their numbers differ."""
+def check_places(ids: Sequence[int], image_id: int, image_NH: Floats | None) -> list[int]:
+    """Where the image placeholders stand; ModelError when they are not as many as the image has rows."""
     places = [place for place, token in enumerate(ids) if token == image_id]
     rows = 0 if image_NH is None else len(image_NH)
     if len(places) != rows:
@@ -69,6 +69,12 @@ def place_image(embeddings_LH: Floats, ids: Sequence[int], image_id: int, image_
             f"the prompt has {len(places)} image placeholders and the image has {rows} tokens",
             "manifest and weights belong to different models",
         )
+    return places
+
+
+def place_image(embeddings_LH: Floats, ids: Sequence[int], image_id: int, image_NH: Floats | None) -> Floats:
+    """Put the rows of an image where its placeholder ids stand; ModelError when their numbers differ."""
+    places = check_places(ids, image_id, image_NH)
     if image_NH is not None:
         embeddings_LH = embeddings_LH.copy()
         embeddings_LH[places] = image_NH
@@ -88,4 +94,4 @@ def as_floats(array: Any) -> Floats:
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-__all__ = ["Cache", "CachedSession", "Forward", "as_floats", "check_length", "place_image"]
+__all__ = ["Cache", "CachedSession", "Forward", "as_floats", "check_length", "check_places", "place_image"]

@@ -22,7 +22,11 @@ from octopus.manifest import Manifest
 from octopus.model import decoder_spec
 
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3"}
-_PRE = {"llama": "smollm", "qwen2": "qwen2", "qwen3": "qwen2"}  # how llama.cpp's own tokenizer splits; octopus has its own
+_PRE = {
+    "llama": "smollm",
+    "qwen2": "qwen2",
+    "qwen3": "qwen2",
+}  # how llama.cpp's own tokenizer splits; octopus has its own
 _TYPES = {
     "F16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     "Q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
@@ -83,12 +87,13 @@ def check_language(config: Any) -> None:
             raise ModelError("llama.cpp knows Gemma 3 only with its usual scale and local positions", "export to ONNX")
 
 
-def check_vision(model: LlavaForConditionalGeneration) -> str | None:
+def check_vision(config: Any) -> str | None:
     """Why there can be no mmproj file of this tower, or None: stock llama.cpp must compute the same with it."""
-    config = model.config
     vision = config.vision_config
     if vision.model_type == "clip_vision_model":
-        return "llama.cpp puts CLIP's class token behind the patches (its issue 25814), so the embeddings would be wrong"
+        return (
+            "llama.cpp puts CLIP's class token behind the patches (its issue 25814), so the embeddings would be wrong"
+        )
     if vision.model_type != "siglip_vision_model":
         return f"llama.cpp has no {getattr(vision, 'architecture', vision.model_type)} vision tower, only ViTs"
     if config.vision_feature_layer != -2 or config.vision_feature_select_strategy != "full":
@@ -106,7 +111,7 @@ def write_mmproj(model: LlavaForConditionalGeneration, manifest: Manifest, path:
     Raises:
         ModelError: the tower is of another kind.
     """
-    reason = check_vision(model)
+    reason = check_vision(model.config)
     if reason is not None:
         raise ModelError(f"no mmproj: {reason}", "leave --mmproj out: the ONNX vision encoder serves every tower")
     vision = model.config.vision_config

@@ -33,7 +33,9 @@ class Graph:
         self._data: BinaryIO | None = path.with_name(path.name + ".data").open("wb") if beside else None
         self._names: set[str] = set()
 
-    def add(self, kind: str, *inputs: str, outputs: int = 1, domain: str = "", name: str = "", **attributes: Any) -> Any:
+    def add(
+        self, kind: str, *inputs: str, outputs: int = 1, domain: str = "", name: str = "", **attributes: Any
+    ) -> Any:
         """Add an operator; the name of its output, or a list of them."""
         stem = self._unique(name or kind)
         produced = [stem] if outputs == 1 else [f"{stem}.{n}" for n in range(outputs)]

@@ -38,10 +38,11 @@ def staged_gguf(checkpoint: Path, folder: Path, quant: str, mmproj: bool | None 
             needed for this precision.
     """
     manifest = read_checkpoint(checkpoint)
-    model = load_llava(checkpoint)
-    check_fit(manifest, model)
-    check_language(model.config.text_config)
-    reason = check_vision(model)
+    loaded = [load_llava(checkpoint)]  # emptied before verification, which needs the memory
+    config = loaded[0].config
+    check_fit(manifest, loaded[0])
+    check_language(config.text_config)
+    reason = check_vision(config)
     if mmproj and reason is not None:
         raise ModelError(f"no mmproj: {reason}", "leave --mmproj out: the ONNX vision encoder serves every tower")
     if quant not in DIRECT:
@@ -52,22 +53,22 @@ def staged_gguf(checkpoint: Path, folder: Path, quant: str, mmproj: bool | None 
 
     def language(place: Path) -> list[str]:
         if quant in DIRECT:
-            write_language(model, tokenizer, manifest, place / language_name, quant)
+            write_language(loaded[0], tokenizer, manifest, place / language_name, quant)
         else:
             whole = place / "whole.gguf"
-            write_language(model, tokenizer, manifest, whole, "F16")
+            write_language(loaded[0], tokenizer, manifest, whole, "F16")
             _quantize(whole, place / language_name, quant)
             whole.unlink()
         return [language_name]
 
     def projector(place: Path) -> list[str]:
         name = f"mmproj-{manifest.name}-F16.gguf"
-        write_mmproj(model, manifest, place / name)
+        write_mmproj(loaded[0], manifest, place / name)
         return [name]
 
     parts: dict[str, Callable[[Path], list[str]]] = {
         "vision_encoder": lambda place: save_graph(
-            export_vision(model, manifest.image.size, vision_quant),  # type: ignore[arg-type]
+            export_vision(loaded[0], manifest.image.size, vision_quant),  # type: ignore[arg-type]
             place / f"vision_encoder_{vision_quant}.onnx",
         ),
         "language": language,
@@ -81,8 +82,8 @@ def staged_gguf(checkpoint: Path, folder: Path, quant: str, mmproj: bool | None 
         for part in shown(parts, "export"):
             names += staging.part(part, parts[part])
         shutil.copyfile(checkpoint / TOKENIZER, staging.folder / TOKENIZER)
-        shape = decoder_spec(model.config.text_config)
-        del model
+        loaded.clear()
+        shape = decoder_spec(config.text_config)
         replace(manifest, decoder=shape).with_files(staging.folder, names).save(staging.folder)
         yield staging.folder
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from octopus import decode
 from octopus.answer import fill_in
+from octopus.cache import ImageCache
 from octopus.core import Outcome, Plan, Query, Result, language_of
+from octopus.decode import Memory, Speed
 from octopus.device import Device, request_on
 from octopus.hub import find_model, open_backend, weights_of
 from octopus.image import load_photo, to_jpeg
@@ -63,9 +65,13 @@ class Agent:
         self.registry = Registry.default() if registry is None else registry
         self.tokens = Tokens.load(folder)
         self.tokens.manifest.check_functions(self.registry)
+        self._memory, self.speed = Memory(), Speed()
         if backend is None or isinstance(backend, str):
             self.tokens.manifest.check_files(folder)
             kind = {"kind": backend} if backend else {}
+            # What the vision encoder makes of a photo is kept on disk, under the hashes of the model's files.
+            images = ImageCache(Path(settings.cache)) if settings.cache and self.tokens.manifest.files else None
+            self._memory = Memory(images, key=" ".join(sorted(self.tokens.manifest.files.values())))
             backend = open_backend(weights_of(model or settings.model), settings.threads, **kind)
         self.backend = backend
         self._phone = phone
@@ -146,4 +152,5 @@ class Agent:
         return Result(plan.calls, plan.refused, plan.question, executed, outcomes, plan.timings, self.model)
 
     def _understand(self, query: Query) -> Plan:
-        return replace(decode.plan(query, self.backend, self.tokens, self.registry), query=query)
+        found = decode.plan(query, self.backend, self.tokens, self.registry, speed=self.speed, memory=self._memory)
+        return replace(found, query=query)

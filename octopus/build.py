@@ -37,7 +37,12 @@ TEMPLATE = (
     "function.\n\n<image>\nQuery: {query} \n\nResponse:"
 )
 """Octopus v2's prompt; models whose tokenizer has a token for the beginning get it in front."""
-_WORDS = {IMAGE: "image photo picture", ARG: ", next value", MISSING_TOKEN: "missing unknown not given", END: "end stop"}
+_WORDS = {
+    IMAGE: "image photo picture",
+    ARG: ", next value",
+    MISSING_TOKEN: "missing unknown not given",
+    END: "end stop",
+}
 
 
 def build(

@@ -39,7 +39,9 @@ _functions_option = click.option(
 )
 _model_option = click.option("--model", metavar="DIR", help="Model folder, GGUF file, or name of a packaged model.")
 _backend_option = click.option(
-    "--backend", type=click.Choice(["onnx", "gguf", "torch"]), help="Run the model by this; default: what its files are."
+    "--backend",
+    type=click.Choice(["onnx", "gguf", "torch"]),
+    help="Run the model by this; default: what its files are.",
 )
 
 

@@ -94,7 +94,9 @@ def _kind_of(folder: Path) -> str:
         return "onnx"
     if any(folder.glob("*.safetensors")):
         return "torch"
-    raise ModelError(f"{folder} holds no weights", "a model has *.onnx, *.gguf or *.safetensors files; install it again")
+    raise ModelError(
+        f"{folder} holds no weights", "a model has *.onnx, *.gguf or *.safetensors files; install it again"
+    )
 
 
 def _holds_model(folder: Path) -> bool:

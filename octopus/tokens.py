@@ -36,6 +36,7 @@ NANO_TEMPLATE = "<image>{query}\nResponse:"
 
 _TEMPLATE_PIECE = re.compile(f"({'|'.join(map(re.escape, SPECIAL_TOKENS))}|\\{{query\\}})")
 _TEXT_CALL = re.compile(r"(<nexa_\d+>)\(")
+_VARIABLE = re.compile(f"{IMAGE}|\\{{query\\}}")
 _BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
 _TEXT_VALUE = re.compile(rf"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[0-9]+|{MISSING_TOKEN})\s*(,|(?=\)))""")
 
@@ -105,6 +106,16 @@ class Tokens:
             elif piece:
                 ids += self.encode_text(piece)
         return ids
+
+    def prompt_start(self, has_image: bool) -> list[int]:
+        """The ids every prompt begins with, up to the image or the request; maybe none."""
+        image_tokens = 1 if has_image else 0
+        ids = self.encode_prompt("", image_tokens)
+        template = self.manifest.template.replace(" {query}", "{query}")
+        head = _VARIABLE.split(template if has_image else template.replace(IMAGE + "\n", "").replace(IMAGE, ""))[0]
+        pieces = [piece for piece in _TEMPLATE_PIECE.split(head) if piece]
+        count = sum(1 if piece in SPECIAL_TOKENS else len(self.encode_text(piece)) for piece in pieces)
+        return ids[:count]
 
     def encode_value(self, value: str | int, query: str) -> list[int]:
         """Ids of an argument in copy form: the same ids that the value has inside the request, where it is there."""

@@ -47,6 +47,7 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OCTOPUS_MODEL", "OCTOPUS_THREADS", "OCTOPUS_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OCTOPUS_PHONE", str(tmp_path / "phone.sqlite"))
+    monkeypatch.setenv("OCTOPUS_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

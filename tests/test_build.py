@@ -77,7 +77,11 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("quick", [False, True])
 def test_open_clip_vit_becomes_clip(quick: bool, tmp_path: Path) -> None:
     vision = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 16}
-    config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {"vocab_size": 64, "width": 32, "heads": 2, "layers": 1}}
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": vision,
+        "text_cfg": {"vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
+    }
     torch.manual_seed(0)
     visual = open_clip.CLIP(**config, quick_gelu=quick).visual.eval()
     tower = from_open_clip(visual).eval()
@@ -116,7 +120,11 @@ def test_any_other_trunk_of_open_clip_goes_through_the_adapter(tmp_path: Path) -
 def test_towers_of_transformers(kind: str, whole: bool, tmp_path: Path) -> None:
     if kind == "siglip":
         config: Any = SiglipVisionConfig(**VIT, **PICTURE)
-        model = SiglipModel(SiglipConfig({**VIT, "vocab_size": 64}, config.to_dict())) if whole else SiglipVisionModel(config)
+        model = (
+            SiglipModel(SiglipConfig({**VIT, "vocab_size": 64}, config.to_dict()))
+            if whole
+            else SiglipVisionModel(config)
+        )
     else:
         config = CLIPVisionConfig(**VIT, **PICTURE)
         model = CLIPModel(CLIPConfig({**VIT, "vocab_size": 64}, config.to_dict())) if whole else CLIPVisionModel(config)
@@ -192,9 +200,7 @@ def test_the_command_says_the_count(vision_folder: Path, tmp_path: Path, capsys:
     assert "not empty" in capsys.readouterr().err
 
 
-def test_too_many_parameters_are_refused(
-    vision_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_parameters_are_refused(vision_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     language = save_language("llama", tmp_path / "lm")
     monkeypatch.setattr("octopus.build.LARGEST", 10_000)
     with pytest.raises(ModelError, match=r"together they have 0 million parameters"):

@@ -16,7 +16,11 @@ from transformers import (
     Qwen3Config,
 )
 
-TEXTS = ["send this photo to mom please, the kitchen", "buy 2 cartons of oat milk and 12 eggs", "给妈妈发短信说我马上到"]
+TEXTS = [
+    "send this photo to mom please, the kitchen",
+    "buy 2 cartons of oat milk and 12 eggs",
+    "给妈妈发短信说我马上到",
+]
 FAMILIES = ("llama", "smollm", "qwen2", "qwen3", "gemma3")
 
 

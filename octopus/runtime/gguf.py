@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from octopus.errors import ModelError
 from octopus.manifest import Manifest
-from octopus.runtime import Floats
+from octopus.runtime import Floats, Session
 from octopus.runtime.llama import LlamaContext
 from octopus.runtime.onnx import VISION, default_threads, encode_image, load_graph
 from octopus.runtime.session import check_length, check_places
@@ -46,7 +46,9 @@ class GgufBackend:
         ):
             if said != found:
                 self._llama.close()
-                raise ModelError(f"{file} has a {what} of {found}, the manifest says {said}", "they do not belong together")
+                raise ModelError(
+                    f"{file} has a {what} of {found}, the manifest says {said}", "they do not belong together"
+                )
         weakref.finalize(self, self._llama.close)
 
     @property
@@ -58,15 +60,23 @@ class GgufBackend:
         """Prepared pixels to `embeddings_NH`."""
         return encode_image(self._vision, pixels_CHW)
 
-    def prefill(self, ids: Sequence[int], embeddings_NH: Floats | None = None) -> LlamaSession:
+    def prefill(
+        self, ids: Sequence[int], embeddings_NH: Floats | None = None, prefix: Session | None = None
+    ) -> LlamaSession:
         """Read a prompt: text as ids, and where its image placeholders stand, the rows of the image."""
         check_length(len(ids), self._context)
-        check_places(ids, self._image_id, embeddings_NH)
-        sequence = self._llama.open_sequence()
+        start = 0
+        if prefix is None:
+            sequence = self._llama.open_sequence()
+        elif isinstance(prefix, LlamaSession) and prefix.length < len(ids):
+            start, sequence = prefix.length, self._llama.copy_sequence(prefix.sequence)
+        else:
+            raise ModelError("that is not the beginning of this prompt")
         try:
-            place = seen = 0
+            check_places(ids[start:], self._image_id, embeddings_NH)
+            place, seen = start, 0
             logits_1V = None
-            for is_image, group in groupby(ids, key=lambda token_id: token_id == self._image_id):
+            for is_image, group in groupby(ids[start:], key=lambda token_id: token_id == self._image_id):
                 part = list(group)
                 rows: Sequence[int] | Floats = part
                 if is_image and embeddings_NH is not None:
@@ -91,7 +101,7 @@ class LlamaSession:
 
     def __init__(self, llama: LlamaContext, sequence: int, prompt: int, logits: list[Floats], context: int) -> None:
         self._llama = llama
-        self._sequence = sequence
+        self.sequence = sequence
         self._prompt_length = prompt
         self._logits = logits
         self._context = context
@@ -112,7 +122,7 @@ class LlamaSession:
         if not ids:
             raise ValueError("step needs at least one id")
         check_length(self.length + len(ids), self._context)
-        logits_KV = self._llama.read(self._sequence, self.length, ids, keep=len(ids))
+        logits_KV = self._llama.read(self.sequence, self.length, ids, keep=len(ids))
         self._logits.extend(logits_KV)
         return logits_KV
 
@@ -121,12 +131,12 @@ class LlamaSession:
         if not self._prompt_length <= length <= self.length:
             raise ValueError(f"cannot rewind to {length}: the session spans {self._prompt_length} to {self.length}")
         if length < self.length:
-            self._llama.cut_sequence(self._sequence, length)
+            self._llama.cut_sequence(self.sequence, length)
             del self._logits[length - self._prompt_length + 1 :]
 
     def fork(self) -> LlamaSession:
         """An independent copy that continues from the same point."""
-        twin = self._llama.copy_sequence(self._sequence)
+        twin = self._llama.copy_sequence(self.sequence)
         return LlamaSession(self._llama, twin, self._prompt_length, list(self._logits), self._context)
 
 

@@ -92,7 +92,7 @@ class LlamaContext:
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
     def read(self, sequence: int, start: int, rows: Sequence[int] | Floats, keep: int) -> Floats:
-        """Read ids, or embeddings `[L, H]`, at positions from `start` on; logits of the last `keep` of them, `[K, V]`."""
+        """Read ids, or embeddings `[L, H]`, from position `start` on; logits of the last `keep`, `[K, V]`."""
         count = len(rows)
         embedded = isinstance(rows, np.ndarray)
         batch = llama_cpp.llama_batch_init(count, self.hidden if embedded else 0, 1)

@@ -17,8 +17,8 @@ import onnxruntime as ort
 
 from octopus.errors import ModelError
 from octopus.manifest import Manifest
-from octopus.runtime import Floats
-from octopus.runtime.session import Cache, CachedSession, as_floats, check_length, place_image
+from octopus.runtime import Floats, Session
+from octopus.runtime.session import Cache, CachedSession, as_floats, check_length, place_image, start_of
 
 VISION, EMBED, DECODER = "vision_encoder", "embed_tokens", "decoder_model_merged"
 QUANTS = ("q4", "int8", "fp16", "fp32")  # in order of preference
@@ -37,6 +37,9 @@ class OnnxBackend:
         self._threads = threads or default_threads()
         self._embed = load_graph(self._folder, EMBED, self._threads)
         self._decoder = load_graph(self._folder, DECODER, self._threads)
+        shape = (1, self._shape.kv_heads, 0, self._shape.head_dim)
+        self._empty = [np.zeros(shape, np.float32)] * (2 * self._shape.layers)
+        self.every_row = False  # of the prompt gets scores, to see what it costs; only the last one is looked at
         sides = ("key", "value")
         self._inputs = {end.name for end in self._decoder.get_inputs()}
         self._past_names = [f"past_key_values.{layer}.{side}" for layer in range(self._shape.layers) for side in sides]
@@ -50,14 +53,16 @@ class OnnxBackend:
         """Prepared pixels to `embeddings_NH`."""
         return encode_image(self._vision, pixels_CHW)
 
-    def prefill(self, ids: Sequence[int], embeddings_NH: Floats | None = None) -> CachedSession:
+    def prefill(
+        self, ids: Sequence[int], embeddings_NH: Floats | None = None, prefix: Session | None = None
+    ) -> CachedSession:
         """Read a prompt; only the scores after its last token are computed."""
         check_length(len(ids), self._shape.context)
-        embeddings_LH = place_image(self._embed_ids(ids), ids, self._image_id, embeddings_NH)
-        shape = (1, self._shape.kv_heads, 0, self._shape.head_dim)
-        empty = [np.zeros(shape, np.float32) for _ in self._past_names]
-        logits_1V, past = self._run(embeddings_LH, empty, keep=1)
-        return CachedSession(self._forward, past, len(ids), logits_1V[0])
+        start, past = start_of(prefix, len(ids))
+        rest = ids[start:]
+        embeddings_LH = place_image(self._embed_ids(rest), rest, self._image_id, embeddings_NH)
+        logits_1V, past = self._run(embeddings_LH, past or self._empty, keep=len(rest) if self.every_row else 1)
+        return CachedSession(self._forward, past, len(ids), logits_1V[-1])
 
     def _forward(self, ids: Sequence[int], past: Cache) -> tuple[Floats, Cache]:
         check_length(past[0].shape[2] + len(ids), self._shape.context)
@@ -75,7 +80,9 @@ class OnnxBackend:
             "position_ids": np.arange(start, start + count, dtype=np.int64)[None],
             "logits_positions": np.arange(count - keep, count, dtype=np.int64),
         }
-        feed = {name: array for name, array in feed.items() if name in self._inputs}  # fused graphs count for themselves
+        feed = {
+            name: array for name, array in feed.items() if name in self._inputs
+        }  # fused graphs count for themselves
         feed.update((name, as_floats(array)) for name, array in zip(self._past_names, past, strict=True))
         present_names = [name.replace("past_key_values", "present") for name in self._past_names]
         logits_BKV, *present = self._decoder.run(["logits", *present_names], feed)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from octopus.errors import ModelError
-from octopus.runtime import Floats
+from octopus.runtime import Floats, Session
 
 Cache: TypeAlias = list[Any]
 Forward: TypeAlias = Callable[[Sequence[int], Cache], tuple[Floats, Cache]]
@@ -26,6 +26,11 @@ class CachedSession:
         self._past = past
         self._prompt_length = length
         self._logits = [logits_V]  # one row per position, from the last of the prompt on
+
+    @property
+    def state(self) -> tuple[int, Cache]:
+        """Length and cache, for whoever continues from here without writing here."""
+        return self.length, self._past
 
     @property
     def length(self) -> int:
@@ -81,6 +86,15 @@ def place_image(embeddings_LH: Floats, ids: Sequence[int], image_id: int, image_
     return embeddings_LH
 
 
+def start_of(prefix: Session | None, count: int) -> tuple[int, Cache]:
+    """How many of `count` ids were read by a prefix, and its cache."""
+    if prefix is None:
+        return 0, []
+    if not isinstance(prefix, CachedSession) or not prefix.length < count:
+        raise ModelError("that is not the beginning of this prompt")
+    return prefix.state
+
+
 def check_length(length: int, context: int) -> None:
     """ModelError when a sequence is empty or longer than the model's context."""
     if length < 1:
@@ -94,4 +108,4 @@ def as_floats(array: Any) -> Floats:
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-__all__ = ["Cache", "CachedSession", "Forward", "as_floats", "check_length", "check_places", "place_image"]
+__all__ = ["Cache", "CachedSession", "Forward", "as_floats", "check_length", "check_places", "place_image", "start_of"]

@@ -7,18 +7,19 @@ temporary folder beside the target; only an export that passes verification is m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from octopus.errors import UsageError
+from octopus.errors import ModelError, UsageError
 from octopus.export.verify import DROPS, FLOORS, REPORT, SAME_AS, check, check_scores, write_report
 from octopus.manifest import Manifest
 from octopus.runtime import Backend
 
+EXTRA = "pip install 'octopus-edge[export,gguf]'"
 ONNX_QUANTS = ("fp32", "fp16", "int8", "int4")
 GGUF_QUANTS = tuple(SAME_AS)
 
@@ -45,18 +46,31 @@ def export(
     known = ONNX_QUANTS if to == "onnx" else GGUF_QUANTS
     if quant not in known:
         raise UsageError(f"there is no {quant} in {to}", f"one of {', '.join(known)}")
+    backend = _runtime(to)  # before hours of work are done for something that cannot be verified here
+    staging: Any
     if to == "onnx":
         from octopus.export.to_onnx import staged_onnx
-        from octopus.runtime.onnx import OnnxBackend as Exported
 
-        staging: Any = staged_onnx(checkpoint, out, quant)  # type: ignore[arg-type]
+        staging = staged_onnx(checkpoint, out, quant)  # type: ignore[arg-type]
     else:
         from octopus.export.to_gguf import staged_gguf
-        from octopus.runtime.gguf import GgufBackend as Exported  # type: ignore[assignment]
 
         staging = staged_gguf(checkpoint, out, quant, mmproj)
     with staging as folder:
-        return _judge(checkpoint, folder, Exported(folder), quant, cases, limit)
+        return _judge(checkpoint, folder, backend(folder), quant, cases, limit)
+
+
+def _runtime(to: str) -> Callable[[Path], Backend]:
+    try:
+        if to == "onnx":
+            from octopus.runtime.onnx import OnnxBackend
+
+            return OnnxBackend
+        from octopus.runtime.gguf import GgufBackend
+
+        return GgufBackend
+    except ImportError as error:
+        raise ModelError(f"{error.name} is not installed, and nothing else verifies {to}", EXTRA) from error
 
 
 def _judge(

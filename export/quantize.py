@@ -80,7 +80,7 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def pack_blocks(weight_NK: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A linear layer's weight as `MatMulNBits` reads it: `[N, blocks, bytes]` and one scale per block, `[N * blocks]`."""
+    """A linear layer's weight as `MatMulNBits` reads it: `[N, blocks, bytes]`, and scales `[N * blocks]`."""
     block = BLOCKS[bits]
     packed, scales = [], []
     for start in range(0, len(weight_NK), _ROWS):

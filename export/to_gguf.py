@@ -1,4 +1,4 @@
-"""A LLaVA checkpoint to GGUF: the language model for llama.cpp, the vision encoder as ONNX, and mmproj where it is right.
+"""A LLaVA checkpoint to GGUF: language model for llama.cpp, vision encoder as ONNX, and mmproj where it is right.
 
 In goes a checkpoint folder with its manifest and tokenizer; out comes a folder that the gguf runtime loads, its hashes
 recorded in the manifest. Image embeddings are injected into llama.cpp, so every tower works; a SigLIP tower is also

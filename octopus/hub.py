@@ -81,7 +81,7 @@ def open_backend(folder: Path, threads: int | None = None, kind: str | None = No
         from octopus.runtime.torch import TorchBackend
 
         return TorchBackend(folder, threads=threads)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         extra = "gguf" if kind == "gguf" else "train"
         hint = f'pip install "octopus-edge[{extra}]", or export the model to ONNX'
         raise ModelError(f"{folder} is run by {kind}, and {error.name} is not installed", hint) from error

@@ -7,7 +7,7 @@ Peers, by letter:
   a+  the same with the schemas' part of the prompt kept in its cache, as its server does from the second request on
   b   llama.cpp with the functional-token prompt, nothing else clever
   c   transformers eager, float32, functional-token prompt
-  d   onnxruntime-genai (named only when it is missing)
+  d   onnxruntime-genai: not there yet; listed as not measured
   e   octopus, ONNX int4
   f   octopus, GGUF Q4_0
 
@@ -322,7 +322,7 @@ def peers(checkpoint: Path, shape: str, runs: int, threads: int, letters: str, w
     for letter in letters.split(","):
         try:
             if letter == "d":
-                raise OctopusError("onnxruntime-genai is not measured: it takes no embeddings of other towers")
+                raise OctopusError("onnxruntime-genai: this script has no peer for it yet")
             opened[letter] = open_peer(letter, checkpoint, threads)
         except (OctopusError, ImportError, ValueError) as error:
             missing[letter] = str(error)

@@ -152,7 +152,7 @@ class Transformers:
 
 
 class LlamaCpp:
-    """llama.cpp by itself: its image code, its cache, one token a pass. `schemas`: functions as JSON, with a grammar."""
+    """llama.cpp by itself: its image code and cache, one token a pass. `schemas`: functions as JSON, with a grammar."""
 
     def __init__(self, folder: Path, threads: int, schemas: bool = False, keep: bool = False) -> None:
         import llama_cpp

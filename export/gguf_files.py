@@ -106,7 +106,7 @@ def check_vision(config: Any) -> str | None:
 def write_mmproj(model: LlavaForConditionalGeneration, manifest: Manifest, path: Path) -> None:
     """Vision tower and projector for llama.cpp's multimodal tools, matrices in F16.
 
-    All blocks are written, because llama.cpp itself stops before the last, and no final norm, because it would apply it.
+    All blocks are written, because llama.cpp itself stops before the last; no final norm, because it would apply it.
 
     Raises:
         ModelError: the tower is of another kind.

@@ -29,7 +29,7 @@ def test_the_folder_appears_at_the_end(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), staged(tmp_path / "out", "last.json") as staging:
+    with pytest.raises(RuntimeError), staged(tmp_path / "out", "last.json") as staging:  # noqa: PT012
         (staging.folder / "a.txt").write_text("a")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
@@ -61,7 +61,7 @@ def test_finished_parts_survive_an_interruption(tmp_path: Path) -> None:
 
 
 def test_parts_of_something_else_are_not_used(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "out", "a", key="one") as staging:
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "out", "a", key="one") as staging:  # noqa: PT012
         staging.part("a", write("a", "old"))  # type: ignore[arg-type]
         raise KeyboardInterrupt
     with staged(tmp_path / "out", "a", key="two") as staging:

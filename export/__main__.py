@@ -1,4 +1,4 @@
-"""`python -m octopus.export CHECKPOINT FOLDER`: export a checkpoint to ONNX and compare it with the original."""
+"""`python -m octopus.export CHECKPOINT FOLDER`: `octopus export` to ONNX under its first name."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from octopus.errors import OctopusError
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--quant", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
+@click.option("--quant", type=click.Choice(["fp32", "fp16", "int8", "int4"]), default="int8", show_default=True)
 def main(checkpoint: Path, folder: Path, quant: str) -> None:
-    """Write the ONNX form of CHECKPOINT into FOLDER, then check it against PyTorch."""
+    """Write the ONNX form of CHECKPOINT into FOLDER, checked against PyTorch."""
     try:
-        from octopus.export.to_onnx import export_onnx
-        from octopus.export.verify import verify_onnx
+        from octopus.export.command import export
 
-        for path in export_onnx(checkpoint, folder, "fp32" if quant == "fp32" else "int8"):
-            click.echo(f"{path.stat().st_size / 1e6:7.1f} MB  {path}", err=True)
-        click.echo(verify_onnx(checkpoint, folder).describe())
+        click.echo(export(checkpoint, folder, quant=quant)["report"], nl=False)
     except OctopusError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

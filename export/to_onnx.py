@@ -3,35 +3,45 @@
 In goes a checkpoint folder with its manifest and tokenizer; out comes a folder that the ONNX runtime loads, its hashes
 recorded in the manifest. Names of graphs, inputs and outputs are the usual ones of exported LLaVA models; one decoder
 graph serves prompt and steps. Any vision tower and causal language model of transformers with a plain key/value cache
-will do. How well the result agrees is the business of `verify`.
+will do; for the families that decoder.py knows the decoder is written with fused operators. How well the result
+agrees is the business of `verify`.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
-from transformers import LlavaForConditionalGeneration
+from tqdm import tqdm
+from transformers import AutoConfig, LlavaForConditionalGeneration
 from transformers.cache_utils import DynamicCache
 
 from octopus.errors import ModelError
-from octopus.export.quantize import OPSET, embedding_graph, quantize_linear, store_int8
+from octopus.export.decoder import CONTEXT, FAMILIES, is_fusible, weight_bytes, write_decoder
+from octopus.export.quantize import OPSET, embedding_graph, quantize_linear, store_half, store_int8
 from octopus.manifest import FILE_NAME, Manifest
 from octopus.model import decoder_spec, load_llava
+from octopus.staging import staged
 
-Quant = Literal["int8", "fp32"]
+Quant = Literal["fp32", "fp16", "int8", "int4"]
 TOKENIZER = "tokenizer.json"
 LARGEST_FILE = 2_000_000_000  # bytes; protobuf holds no more, so larger weights go beside the graph
+STEMS = ("vision_encoder", "embed_tokens", "decoder_model_merged")
+SUFFIXES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "int4": "q4"}
+"""What file names of the community's exports end in."""
+MAPPED = 200_000_000  # bytes from which decoder weights go beside the graph, to be mapped instead of copied
 
 _Past: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 
@@ -39,29 +49,73 @@ _Past: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 def export_onnx(checkpoint_dir: str | Path, out_dir: str | Path, quant: Quant = "int8") -> list[Path]:
     """Write the ONNX form of a checkpoint and its manifest; return the paths of the graphs.
 
+    The folder appears when all is done. What an interrupted export of the same checkpoint finished is used again.
+
     Raises:
         ModelError: if the checkpoint, its manifest or its tokenizer is missing or they contradict each other.
     """
     checkpoint, folder = Path(checkpoint_dir), Path(out_dir)
+    with staged_onnx(checkpoint, folder, quant):
+        pass
+    return sorted(folder.glob("*.onnx"), key=lambda path: [path.name.startswith(stem) for stem in STEMS], reverse=True)
+
+
+@contextmanager
+def staged_onnx(checkpoint: Path, folder: Path, quant: Quant) -> Iterator[Path]:
+    """The finished export in its temporary folder, where it can be judged; published when the block ends well."""
+    manifest = read_checkpoint(checkpoint)
+    loaded: list[LlavaForConditionalGeneration] = []
+
+    def model() -> LlavaForConditionalGeneration:
+        if not loaded:
+            loaded.append(load_llava(checkpoint))
+            check_fit(manifest, loaded[0])
+        return loaded[0]
+
+    suffix = SUFFIXES[quant]
+    parts: dict[str, Callable[[Path], list[str]]] = {
+        "vision_encoder": lambda path: save_graph(export_vision(model(), manifest.image.size, quant), path),
+        "embed_tokens": lambda path: save_graph(export_embeddings(model(), quant), path),
+        "decoder_model_merged": lambda path: save_decoder(model(), quant, path),
+    }
+    model()  # a checkpoint that does not fit leaves no trace
+    key = f"onnx {quant} {fingerprint(checkpoint)}"
+    with staged(folder, FILE_NAME, key, stale=[f"{stem}_*.onnx*" for stem in STEMS]) as staging:
+        names = [TOKENIZER]
+        for stem in shown(parts, "export"):
+            make = parts[stem]
+            names += staging.part(stem, lambda place, make=make, stem=stem: make(place / f"{stem}_{suffix}.onnx"))
+        shutil.copyfile(checkpoint / TOKENIZER, staging.folder / TOKENIZER)
+        config = AutoConfig.from_pretrained(checkpoint).text_config
+        shape = decoder_spec(config)
+        if config.model_type in FAMILIES:
+            shape = replace(shape, context=min(shape.context, CONTEXT))
+        replace(manifest, decoder=shape).with_files(staging.folder, names).save(staging.folder)
+        loaded.clear()
+        yield staging.folder
+
+
+def read_checkpoint(checkpoint: Path) -> Manifest:
+    """The manifest of a checkpoint that can be exported.
+
+    Raises:
+        ModelError: it has no manifest or no tokenizer.
+    """
     manifest = Manifest.load(checkpoint)
-    model = load_llava(checkpoint)
-    _check_fit(manifest, model)
     if not (checkpoint / TOKENIZER).is_file():
         raise ModelError(f"{checkpoint} has no {TOKENIZER}", "save the tokenizer beside the weights")
-    folder.mkdir(parents=True, exist_ok=True)
-    graphs = {
-        "vision_encoder": export_vision(model, manifest.image.size, quant),
-        "embed_tokens": export_embeddings(model, quant),
-        "decoder_model_merged": export_decoder(model, quant),
-    }
-    for stale in [path for stem in graphs for path in folder.glob(f"{stem}_*.onnx*")]:
-        stale.unlink()
-    paths = [_save(graph, folder / f"{stem}_{quant}.onnx") for stem, graph in graphs.items()]
-    if checkpoint.resolve() != folder.resolve():
-        shutil.copyfile(checkpoint / TOKENIZER, folder / TOKENIZER)
-    names = [TOKENIZER, *(path.name for path in folder.glob("*.onnx*"))]
-    replace(manifest, decoder=decoder_spec(model.config.text_config)).with_files(folder, names).save(folder)
-    return paths
+    return manifest
+
+
+def fingerprint(checkpoint: Path) -> str:
+    """Changes when the checkpoint does: sizes and times of its files."""
+    files = sorted(path for path in checkpoint.iterdir() if path.is_file())
+    return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
+
+
+def shown(parts: Iterable[Any], what: str) -> Iterator[Any]:
+    """Go through parts with a progress bar, on a terminal."""
+    return iter(tqdm(list(parts), desc=what, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False))
 
 
 def export_vision(model: LlavaForConditionalGeneration, image_size: int, quant: Quant) -> onnx.ModelProto:
@@ -74,17 +128,37 @@ def export_vision(model: LlavaForConditionalGeneration, image_size: int, quant: 
         dynamic={"pixel_values": {0: torch.export.Dim.DYNAMIC}},
     )
     graph = _fold(graph)  # batch norms into convolutions, before their weights are rounded
-    return store_int8(graph) if quant == "int8" else graph
+    if quant == "fp32":
+        return graph
+    return store_half(graph) if quant == "fp16" else store_int8(graph)
 
 
 def export_embeddings(model: LlavaForConditionalGeneration, quant: Quant) -> onnx.ModelProto:
-    """`input_ids` [B, L] to `inputs_embeds` [B, L, H]."""
-    table_VH = model.get_input_embeddings().weight.detach().float().numpy()
-    return embedding_graph(table_VH, int8=quant == "int8")
+    """`input_ids` [B, L] to `inputs_embeds` [B, L, H]. Gemma scales what it looks up."""
+    embedding: Any = model.get_input_embeddings()
+    table_VH = (embedding.weight.detach().float() * float(getattr(embedding, "embed_scale", 1.0))).numpy()
+    if quant == "fp16":
+        table_VH = table_VH.astype(np.float16)
+    return embedding_graph(table_VH, int8=quant in ("int8", "int4"))
+
+
+def save_decoder(model: LlavaForConditionalGeneration, quant: Quant, path: Path) -> list[str]:
+    """The decoder graph of fused operators where the family is known, else as torch exports it; names of the files."""
+    if is_fusible(model):
+        beside = weight_bytes(model, quant) > MAPPED
+        return write_decoder(model, path, quant, beside=beside, watch=lambda layers: shown(layers, "decoder"))
+    return save_graph(export_decoder(model, quant), path)
 
 
 def export_decoder(model: LlavaForConditionalGeneration, quant: Quant) -> onnx.ModelProto:
-    """Embeddings and cache to `logits` [B, K, V] at the K `logits_positions`, and the grown cache."""
+    """Embeddings and cache to `logits` [B, K, V] at the K `logits_positions`, and the grown cache, in plain operators.
+
+    Raises:
+        ModelError: for 4 bits, which only the fused operators have.
+    """
+    if quant == "int4":
+        kind = model.config.text_config.model_type
+        raise ModelError(f"a {kind} language model cannot be exported in 4 bits", f"one of {', '.join(FAMILIES)} can")
     spec = decoder_spec(model.config.text_config)
     names = [f"{layer}.{side}" for layer in range(spec.layers) for side in ("key", "value")]
     past = tuple(
@@ -104,7 +178,9 @@ def export_decoder(model: LlavaForConditionalGeneration, quant: Quant) -> onnx.M
             "past": tuple((grown, grown) for _ in range(spec.layers)),
         },
     )
-    return quantize_linear(graph) if quant == "int8" else graph
+    if quant == "fp32":
+        return graph
+    return store_half(graph) if quant == "fp16" else quantize_linear(graph)
 
 
 class _Vision(nn.Module):
@@ -148,7 +224,7 @@ class _Decoder(nn.Module):
         return self.lm_head(states_BLH.index_select(1, logits_positions)), cache.to_legacy_cache()
 
 
-def _check_fit(manifest: Manifest, model: LlavaForConditionalGeneration) -> None:
+def check_fit(manifest: Manifest, model: LlavaForConditionalGeneration) -> None:
     """The manifest must speak of these weights."""
     config = model.config
     pairs = {
@@ -189,7 +265,7 @@ def _fold(graph: onnx.ModelProto) -> onnx.ModelProto:
 
     with tempfile.TemporaryDirectory() as scratch:
         before, after = Path(scratch) / "before.onnx", Path(scratch) / "after.onnx"
-        _save(graph, before)
+        save_graph(graph, before)
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(after)
@@ -198,7 +274,8 @@ def _fold(graph: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.load(str(after))
 
 
-def _save(graph: onnx.ModelProto, path: Path) -> Path:
+def save_graph(graph: onnx.ModelProto, path: Path) -> list[str]:
+    """Write a graph; names of the files."""
     for node in graph.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]  # stack traces of the exporter
@@ -209,7 +286,7 @@ def _save(graph: onnx.ModelProto, path: Path) -> Path:
     graph.opset_import.extend(domains)
     large = graph.ByteSize() > LARGEST_FILE
     onnx.save(graph, str(path), save_as_external_data=large, location=path.name + ".data" if large else None)
-    return path
+    return [path.name, path.name + ".data"] if large else [path.name]
 
 
 @contextmanager
@@ -226,4 +303,18 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-__all__ = ["Quant", "export_decoder", "export_embeddings", "export_onnx", "export_vision"]
+__all__ = [
+    "SUFFIXES",
+    "TOKENIZER",
+    "Quant",
+    "check_fit",
+    "export_decoder",
+    "export_embeddings",
+    "export_onnx",
+    "export_vision",
+    "fingerprint",
+    "read_checkpoint",
+    "save_graph",
+    "shown",
+    "staged_onnx",
+]

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from octopus import decode
 from octopus.answer import fill_in
+from octopus.cache import ImageCache
 from octopus.config import Config, read_config
 from octopus.core import Outcome, Plan, Query, Result, language_of
+from octopus.decode import Memory, Speed
 from octopus.device import Device, request_on
 from octopus.execution import Consent, carry_out_with_its_photo, perform
-from octopus.hub import find_model, open_backend
+from octopus.hub import find_model, open_backend, weights_of
 from octopus.image import load_photo, to_jpeg
 from octopus.journal import Action
 from octopus.recipients import ask_who
@@ -49,7 +51,7 @@ class Agent:
         model: str | Path | None = None,
         registry: Registry | None = None,
         phone: Device | None = None,
-        backend: Backend | None = None,
+        backend: Backend | str | None = None,
         config: Config | None = None,
     ) -> None:
         """Load the model.
@@ -58,7 +60,8 @@ class Agent:
             model: Name of a packaged model or a model folder; default: OCTOPUS_MODEL, else "nano".
             registry: The functions; default: the eleven that come with octopus.
             phone: The device they act on; default: the simulated phone of this user, with the devices of `config`.
-            backend: Runs the model instead of the folder's own graphs (whose hashes are then not checked).
+            backend: "onnx", "gguf" or "torch" instead of what fits the folder; or what runs the model instead of the
+                folder's own files (whose hashes are then not checked).
             config: What is asked about and who does what; default: the user's configuration file.
 
         Raises:
@@ -69,9 +72,14 @@ class Agent:
         self.registry = Registry.default() if registry is None else registry
         self.tokens = Tokens.load(folder)
         self.tokens.manifest.check_functions(self.registry)
-        if backend is None:
+        self._memory, self.speed = Memory(), Speed()
+        if backend is None or isinstance(backend, str):
             self.tokens.manifest.check_files(folder)
-            backend = open_backend(folder, settings.threads)
+            kind = {"kind": backend} if backend else {}
+            # What the vision encoder makes of a photo is kept on disk, under the hashes of the model's files.
+            images = ImageCache(Path(settings.cache)) if settings.cache and self.tokens.manifest.files else None
+            self._memory = Memory(images, key=" ".join(sorted(self.tokens.manifest.files.values())))
+            backend = open_backend(weights_of(model or settings.model), settings.threads, **kind)
         self.backend = backend
         self.config = read_config() if config is None else config
         self._phone = phone
@@ -172,4 +180,5 @@ class Agent:
         return [carry_out_with_its_photo(action, self.registry, self.phone) for action in actions]
 
     def _understand(self, query: Query) -> Plan:
-        return replace(decode.plan(query, self.backend, self.tokens, self.registry), query=query)
+        found = decode.plan(query, self.backend, self.tokens, self.registry, speed=self.speed, memory=self._memory)
+        return replace(found, query=query)

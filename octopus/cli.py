@@ -40,6 +40,11 @@ INTERRUPTED = 130
 LARGEST_INPUT = 64 << 20  # bytes of a photo or text read from stdin
 
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_backend_option = click.option(
+    "--backend",
+    type=click.Choice(["onnx", "gguf", "torch"]),
+    help="Run the model by this; default: what its files are.",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +92,7 @@ def octopus(context: click.Context) -> int | None:
 @device_option
 @_functions_option
 @_model_option
+@_backend_option
 def run(
     text: tuple[str, ...],
     image: str | None,
@@ -97,6 +103,7 @@ def run(
     devices: tuple[str, ...],
     functions_file: str | None,
     model: str | None,
+    backend: str | None,
 ) -> int:
     """Carry out TEXT (or stdin), with a photo if there is one.
 
@@ -105,7 +112,7 @@ def run(
     request = _request(text, image)
     photo = _read_stdin("the photo") if image == "-" else image
     with redirect_stdout(sys.stderr):  # what a function prints is talk
-        agent = _agent(model, functions_file, devices)
+        agent = _agent(model, functions_file, backend, devices)
         result = agent.run(agent.plan(request, photo), dry_run=dry_run, confirm=_confirm(), yes=yes, key=key)
     if as_json:
         _print_json(result.to_dict())
@@ -146,8 +153,14 @@ def functions(as_json: bool, functions_file: str | None, model: str | None) -> N
 @device_option
 @_functions_option
 @_model_option
+@_backend_option
 def chat(
-    yes: bool, send_after: str | None, devices: tuple[str, ...], functions_file: str | None, model: str | None
+    yes: bool,
+    send_after: str | None,
+    devices: tuple[str, ...],
+    functions_file: str | None,
+    model: str | None,
+    backend: str | None,
 ) -> None:
     """Talk with the phone, one request a line.
 
@@ -155,7 +168,8 @@ def chat(
     """
     from octopus.chat import Chat
 
-    Chat(_agent(model, functions_file, devices, send_after), yes=yes, confirm=_confirm()).run(sys.stdin)
+    agent = _agent(model, functions_file, backend, devices, send_after)
+    Chat(agent, yes=yes, confirm=_confirm()).run(sys.stdin)
 
 
 @octopus.command()
@@ -188,6 +202,20 @@ def evaluate(arguments: tuple[str, ...]) -> int:
 def train(arguments: tuple[str, ...]) -> int:
     """Run one training stage, or go on where it was stopped."""
     return _pass_on("octopus.training.train", arguments)
+
+
+@octopus.command("build", context_settings=_PASSED_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def assemble(arguments: tuple[str, ...]) -> int:
+    """Fuse a vision tower and a language model into one checkpoint."""
+    return _pass_on("octopus.build", arguments)
+
+
+@octopus.command(context_settings=_PASSED_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def export(arguments: tuple[str, ...]) -> int:
+    """Turn a checkpoint into files that run without torch: ONNX or GGUF."""
+    return _pass_on("octopus.export.command", arguments)
 
 
 @octopus.group(no_args_is_help=False)
@@ -238,14 +266,18 @@ def _read_stdin(what: str) -> bytes:
 
 
 def _agent(
-    model: str | None, functions_file: str | None, devices: Sequence[str] = (), send_after: str | None = None
+    model: str | None,
+    functions_file: str | None,
+    backend: str | None = None,
+    devices: Sequence[str] = (),
+    send_after: str | None = None,
 ) -> Agent:
     from octopus.agent import Agent
     from octopus.config import read_config
 
     held_back = {} if send_after is None else {"chat.send_after": send_after}
     config = read_config({**device_flags(devices), **held_back})
-    return Agent(model, registry=_registry(functions_file), config=config)
+    return Agent(model, registry=_registry(functions_file), backend=backend, config=config)
 
 
 def _function_tokens(model: str | None) -> dict[str, str]:

@@ -2,18 +2,21 @@
 
 A `Query`, a backend and the functions come in; a `Plan` comes out: calls that always validate, a refusal, or a question
 about a missing argument. The first token is a softmax over functional tokens only and gives function and confidence.
-It knows neither how a backend computes nor how a call is executed.
+What makes it fast has a switch each in `Speed`, and changes no output. It knows neither how a backend computes nor how
+a call is executed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from octopus.cache import ImageCache
 from octopus.core import Call, Effect, Function, Plan, Query, Timings
 from octopus.errors import TextError
 from octopus.grammar import Grammar, State
@@ -21,8 +24,40 @@ from octopus.image import preprocess
 from octopus.runtime import Backend, Floats, Session
 from octopus.tokens import Tokens
 
-DRAFT_TOKENS = 6
-"""How many tokens are copied ahead from the request and checked in one pass; 0 turns drafting off."""
+
+@dataclass(frozen=True)
+class Speed:
+    """What is done to be fast. Every switch may be turned off; the calls stay the same."""
+
+    prefix: bool = True
+    """The start of the prompt, which is always the same, is read once; its cache is forked for every request."""
+    images: bool = True
+    """Embeddings of photos that were seen before come from the disk."""
+    forced: bool = True
+    """Tokens the grammar leaves no choice about ride along in the next pass, instead of having one of their own."""
+    draft_tokens: int = 6
+    """How many tokens are copied ahead from the request and checked in one pass; 0 turns drafting off."""
+    parallel: bool = True
+    """The photo is encoded while the start of the prompt is read for the first time."""
+
+
+FULL_SPEED = Speed()
+
+
+@dataclass
+class Memory:
+    """What is kept between requests to one backend. `images`: None keeps none; `key` says which model it is."""
+
+    images: ImageCache | None = None
+    key: str = ""
+    prefixes: dict[tuple[int, ...], Session] = field(default_factory=dict)
+
+    def prefix(self, backend: Backend, ids: Sequence[int]) -> Session:
+        """A session that has read `ids`; never written to, only forked."""
+        found = self.prefixes.get(tuple(ids))
+        if found is None:
+            found = self.prefixes[tuple(ids)] = backend.prefill(ids)
+        return found
 
 
 def plan(
@@ -32,17 +67,32 @@ def plan(
     registry: Mapping[str, Function],
     *,
     photo_embeddings_NH: Floats | None = None,
-    draft_tokens: int = DRAFT_TOKENS,
+    draft_tokens: int | None = None,
+    speed: Speed = FULL_SPEED,
+    memory: Memory | None = None,
 ) -> Plan:
     """What the model understands of a request; nothing is executed.
 
-    `photo_embeddings_NH` stands in for the photo when it was encoded before.
+    `photo_embeddings_NH` stands in for the photo when it was encoded before. `draft_tokens` overrides that of `speed`.
+    Without a `memory` every request begins from nothing.
 
     Raises:
         TextError: the request is longer than the model can read.
     """
     started = perf_counter()
-    embeddings_NH = encode_photo(query, backend, tokens) if photo_embeddings_NH is None else photo_embeddings_NH
+    memory = memory or Memory()
+    has_photo = query.photo is not None or photo_embeddings_NH is not None
+    start = tokens.prompt_start(has_photo) if speed.prefix else []
+    new = bool(start) and tuple(start) not in memory.prefixes
+    if new and speed.parallel and query.photo is not None and photo_embeddings_NH is None:
+        with ThreadPoolExecutor(1) as pool:
+            encoding = pool.submit(encode_photo, query, backend, tokens, memory if speed.images else None)
+            memory.prefix(backend, start)
+            embeddings_NH = encoding.result()
+    elif photo_embeddings_NH is None:
+        embeddings_NH = encode_photo(query, backend, tokens, memory if speed.images else None)
+    else:
+        embeddings_NH = photo_embeddings_NH
     encoded = perf_counter()
     grammar = Grammar(tokens, registry)
     prompt = tokens.encode_prompt(query.text, 0 if embeddings_NH is None else len(embeddings_NH))
@@ -53,7 +103,10 @@ def plan(
             f"{tokens.manifest.decoder.context}",
             "say it in fewer words",
         )
-    session = backend.prefill(prompt, embeddings_NH)
+    if start and prompt[: len(start)] == start:
+        session = backend.prefill(prompt, embeddings_NH, memory.prefix(backend, start))
+    else:
+        session = backend.prefill(prompt, embeddings_NH)
     probabilities_F = function_probabilities(session.logits_V, tokens, grammar.function_ids)
     prefilled = perf_counter()
     best = int(probabilities_F.argmax())
@@ -62,7 +115,8 @@ def plan(
     refused = none_fits or confidence < tokens.manifest.calibration.threshold
     calls: list[Call] = []
     if not refused:
-        writer = _Writer(session, grammar, tokens.encode_query(query.text), draft_tokens)
+        drafted = speed.draft_tokens if draft_tokens is None else draft_tokens
+        writer = _Writer(session, grammar, tokens.encode_query(query.text), drafted, speed.forced)
         ids = writer.write(grammar.start(room), int(grammar.function_ids[best]))
         calls = _distinct(tokens.decode_calls(ids, registry), [confidence, *writer.confidences])
     ended = perf_counter()
@@ -79,11 +133,14 @@ def plan(
     return Plan(tuple(calls), refused, question, timings, confidence)
 
 
-def encode_photo(query: Query, backend: Backend, tokens: Tokens) -> Floats | None:
-    """Embeddings `[N, H]` of the photo of a request, or None without one."""
+def encode_photo(query: Query, backend: Backend, tokens: Tokens, memory: Memory | None = None) -> Floats | None:
+    """Embeddings `[N, H]` of the photo of a request, or None without one; from the memory if it has seen the photo."""
     if query.photo is None:
         return None
-    return backend.encode_image(preprocess(query.photo, tokens.manifest.image))
+    pixels_CHW = preprocess(query.photo, tokens.manifest.image)
+    if memory is None or memory.images is None:
+        return backend.encode_image(pixels_CHW)
+    return memory.images.encode(pixels_CHW, f"{backend.name} {memory.key}", backend.encode_image)
 
 
 def function_probabilities(logits_V: Floats, tokens: Tokens, ids: Sequence[int] | NDArray[np.int64]) -> Floats:
@@ -101,11 +158,14 @@ class _Writer:
     itself is the draft: what followed the same words there is read ahead and kept as far as the model agrees.
     """
 
-    def __init__(self, session: Session, grammar: Grammar, request: list[int], draft_tokens: int) -> None:
+    def __init__(
+        self, session: Session, grammar: Grammar, request: list[int], draft_tokens: int, ride_along: bool
+    ) -> None:
         self.session = session
         self.grammar = grammar
         self.request = request
         self.draft_tokens = draft_tokens
+        self.ride_along = ride_along
         self.confidences: list[float] = []  # of each call after the first
 
     def write(self, state: State, first: int) -> list[int]:
@@ -120,7 +180,11 @@ class _Writer:
                 unread += 1
             if state.done:
                 return ids
-            draft = self._draft(state)
+            if not self.ride_along:
+                for token_id in ids[len(ids) - unread : -1]:
+                    self.session.step([token_id])
+                unread = 1
+            draft = self._draft(state) if self.draft_tokens else []
             logits_KV = self.session.step([*ids[-unread:], *draft])[unread - 1 :]
             agreed = 0
             for logits_V in logits_KV:

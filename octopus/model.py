@@ -154,7 +154,8 @@ def build_llava(
     if isinstance(vision, PreTrainedModel):
         model.model.vision_tower.load_state_dict(vision.state_dict())
     if isinstance(text, PreTrainedModel):
-        model.model.language_model.load_state_dict(text.base_model.state_dict())
+        decoder = getattr(text, "model", text.base_model)  # Gemma 3 names no base model
+        model.model.language_model.load_state_dict(decoder.state_dict())
         if not text_config.tie_word_embeddings:
             model.lm_head.load_state_dict(text.get_output_embeddings().state_dict())
     model.tie_weights()

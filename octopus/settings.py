@@ -6,6 +6,8 @@ here knows what the values are used for.
 OCTOPUS_MODEL    model name or folder                default: nano, the model that is shipped with the package
 OCTOPUS_PHONE    SQLite file of the simulated phone  default: a file in the user's data folder; ":memory:" keeps nothing
 OCTOPUS_THREADS  threads of the model runtime        default: as many as the runtime finds useful
+OCTOPUS_CACHE    folder of what the vision encoder made of photos, at most 64 MB
+                 default: the user's cache folder; "off" keeps nothing
 OCTOPUS_DEBUG    any text: unexpected errors show their traceback
 """
 
@@ -22,6 +24,7 @@ from octopus.errors import UsageError
 
 DEFAULT_MODEL = "nano"
 MEMORY = ":memory:"
+OFF = "off"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Settings:
     model: str = DEFAULT_MODEL
     phone: str = MEMORY  # path of the phone's SQLite file, or ":memory:"
     threads: int | None = None
+    cache: str = ""  # folder of image embeddings; empty: none are kept
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -44,6 +48,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         model=values.get("OCTOPUS_MODEL") or DEFAULT_MODEL,
         phone=values.get("OCTOPUS_PHONE") or str(default_phone()),
         threads=_threads(values.get("OCTOPUS_THREADS") or None),
+        cache=_cache(values.get("OCTOPUS_CACHE") or str(default_cache())),
     )
 
 
@@ -55,6 +60,15 @@ def wants_traceback() -> bool:
 def default_phone() -> Path:
     """Where the simulated phone lives when nobody says otherwise; the folder may not exist yet."""
     return Path(platformdirs.user_data_dir("octopus", appauthor=False)) / "phone.sqlite"
+
+
+def default_cache() -> Path:
+    """Where image embeddings are kept when nobody says otherwise; the folder may not exist yet."""
+    return Path(platformdirs.user_cache_dir("octopus", appauthor=False)) / "images"
+
+
+def _cache(text: str) -> str:
+    return "" if text == OFF else text
 
 
 def _threads(text: str | None) -> int | None:

@@ -21,7 +21,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 functions_option = click.option(
     "--functions", "functions_file", metavar="FILE.py", help="Add the functions declared in this file, or replace."
 )
-model_option = click.option("--model", metavar="DIR", help="Model folder, or name of a packaged model.")
+model_option = click.option("--model", metavar="DIR", help="Model folder, GGUF file, or name of a packaged model.")
 device_option = click.option(
     "--device",
     "devices",

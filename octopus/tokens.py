@@ -36,6 +36,8 @@ NANO_TEMPLATE = "<image>{query}\nResponse:"
 
 _TEMPLATE_PIECE = re.compile(f"({'|'.join(map(re.escape, SPECIAL_TOKENS))}|\\{{query\\}})")
 _TEXT_CALL = re.compile(r"(<nexa_\d+>)\(")
+_VARIABLE = re.compile(f"{IMAGE}|\\{{query\\}}")
+_BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
 _TEXT_VALUE = re.compile(rf"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[0-9]+|{MISSING_TOKEN})\s*(,|(?=\)))""")
 
 
@@ -97,11 +99,23 @@ class Tokens:
                 ids += self.encode_query(query_text)
             elif piece == IMAGE:
                 ids += [self.manifest.special.image] * image_tokens
+            elif piece in (BOS, PAD):  # a language model brings its own, by whatever name
+                ids.append(self.manifest.special.bos if piece == BOS else self.manifest.special.pad)
             elif piece in SPECIAL_TOKENS:
                 ids.append(self._tokenizer.token_to_id(piece))
             elif piece:
                 ids += self.encode_text(piece)
         return ids
+
+    def prompt_start(self, has_image: bool) -> list[int]:
+        """The ids every prompt begins with, up to the image or the request; maybe none."""
+        image_tokens = 1 if has_image else 0
+        ids = self.encode_prompt("", image_tokens)
+        template = self.manifest.template.replace(" {query}", "{query}")
+        head = _VARIABLE.split(template if has_image else template.replace(IMAGE + "\n", "").replace(IMAGE, ""))[0]
+        pieces = [piece for piece in _TEMPLATE_PIECE.split(head) if piece]
+        count = sum(1 if piece in SPECIAL_TOKENS else len(self.encode_text(piece)) for piece in pieces)
+        return ids[:count]
 
     def encode_value(self, value: str | int, query: str) -> list[int]:
         """Ids of an argument in copy form: the same ids that the value has inside the request, where it is there."""
@@ -222,8 +236,13 @@ def new_manifest(
     template: str = NANO_TEMPLATE,
     image: ImageSpec | None = None,
     decoder: DecoderSpec | None = None,
+    pad: int | None = None,
+    bos: int | None = None,
 ) -> Manifest:
-    """The manifest of a model about to be trained. `functions` maps a functional token to what it stands for."""
+    """The manifest of a model about to be trained. `functions` maps a functional token to what it stands for.
+
+    `pad` and `bos` are ids of a tokenizer that has other names for them.
+    """
     vocab = tokenizer.get_vocab_size()
     ids = tokenizer.get_vocab()
     return Manifest(
@@ -234,7 +253,12 @@ def new_manifest(
             for token, function in functions.items()
         ),
         special=SpecialIds(
-            arg=ids[ARG], missing=ids[MISSING_TOKEN], end=ids[END], image=ids[IMAGE], pad=ids[PAD], bos=ids[BOS]
+            arg=ids[ARG],
+            missing=ids[MISSING_TOKEN],
+            end=ids[END],
+            image=ids[IMAGE],
+            pad=ids[PAD] if pad is None else pad,
+            bos=ids[BOS] if bos is None else bos,
         ),
         image=image or ImageSpec(),
         decoder=decoder or DecoderSpec(layers=0, kv_heads=0, head_dim=0, hidden=0, vocab=vocab, context=512),
@@ -324,20 +348,29 @@ def _malformed(why: str) -> ModelError:
 
 
 def _token_bytes(tokenizer: Tokenizer, vocab_size: int) -> tuple[bytes | None, ...]:
-    """The bytes each id stands for; None for special and unused ids. Byte-level BPE writes each byte as one letter."""
+    """The bytes each id stands for; None for special and unused ids.
+
+    Byte-level BPE (GPT-2, Qwen, SmolLM) writes each byte as one letter; SentencePiece with byte fallback (Gemma) writes
+    text, a space as one low line, and single bytes as `<0x0A>`.
+    """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in printable]
     letters = {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(rest)}
+    sentencepiece = tokenizer.token_to_id("<0x0A>") is not None and tokenizer.token_to_id("\u2581") is not None
     table: list[bytes | None] = [None] * vocab_size
     added = tokenizer.get_added_tokens_decoder()
     for token, token_id in tokenizer.get_vocab().items():
-        if token_id in added:
+        if token_id in added and added[token_id].special:
             continue
-        try:
-            table[token_id] = bytes(letters[letter] for letter in token)
-        except KeyError as error:
-            raise ModelError(
-                f"token {token!r} is not byte-level",
-                "octopus needs a byte-level BPE tokenizer, as GPT-2, Qwen and SmolLM have",
-            ) from error
+        if sentencepiece:
+            byte = _BYTE_PIECE.fullmatch(token)
+            table[token_id] = bytes([int(byte[1], 16)]) if byte else token.replace("\u2581", " ").encode()
+        elif token_id not in added:
+            try:
+                table[token_id] = bytes(letters[letter] for letter in token)
+            except KeyError as error:
+                raise ModelError(
+                    f"token {token!r} is not byte-level",
+                    "octopus needs a byte-level BPE tokenizer, as GPT-2, Qwen and SmolLM have",
+                ) from error
     return tuple(table)

@@ -50,6 +50,7 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCTOPUS_PHONE", str(tmp_path / "phone.sqlite"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr("octopus.credentials._from_keyring", lambda name: "")
+    monkeypatch.setenv("OCTOPUS_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import octopus
+from octopus import Agent
+from octopus.cache import ImageCache
 from octopus.core import Call, Effect, Plan, Query
-from octopus.decode import plan
+from octopus.decode import FULL_SPEED, Memory, Speed, plan
 from octopus.errors import ModelError, TextError
 from octopus.manifest import Calibration
 from octopus.runtime import Backend, Floats, Session
-from octopus.runtime.scripted import ScriptedBackend
+from octopus.runtime.scripted import ScriptedBackend, ScriptedSession
 from octopus.tokens import Tokens
 from tiny import FUNCTIONS, TOKENIZER, TOKENS, check
 
@@ -155,6 +160,117 @@ def test_a_thousand_noisy_models_write_nothing_malformed() -> None:
         found = plan(Query(texts[seed % 5]), NoisyBackend(seed, seed % 7 / 4), SMALL, REGISTRY)
         check(found.calls, REGISTRY)
         assert len(found.calls) <= 4
+
+
+def said(plan: Plan) -> tuple[object, ...]:
+    return plan.refused, plan.question, [(c.name, dict(c.arguments), c.missing) for c in plan.calls]
+
+
+SLOW = Speed(prefix=False, images=False, forced=False, draft_tokens=0, parallel=False)
+PHOTO = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+
+def test_the_trained_model_says_the_same_at_any_speed_on_a_thousand_requests() -> None:
+    """Greedy output with everything on, and with everything off; the rest is covered one switch at a time below."""
+    folder = Path(octopus.__file__).parent / "models" / "nano"
+    if not (folder / "manifest.json").is_file():
+        pytest.skip("the nano model is not there")
+    lines = sorted((Path(octopus.__file__).parent / "functions" / "requests").glob("*.tsv"))
+    texts = [
+        line.split("\t")[3] for path in lines for line in path.read_text(encoding="utf-8").splitlines() if "\t" in line
+    ]
+    texts = [re.sub(r"\[\w+:([^\]]*)\]", r"\1", text) for text in texts]
+    texts = texts[:: len(texts) // 1000][:1000]
+    assert len(texts) == 1000
+    agent = Agent(folder)
+    image_NH = agent.backend.encode_image(np.zeros((3, 96, 96), np.float32))
+    memory, drafts = Memory(), 0
+    for number, text in enumerate(texts):
+        seen = image_NH if number % 4 == 0 else None
+        plans = [
+            plan(
+                Query(text),
+                agent.backend,
+                agent.tokens,
+                agent.registry,
+                photo_embeddings_NH=seen,
+                speed=s,
+                memory=memory,
+            )
+            for s in (FULL_SPEED, SLOW)
+        ]
+        assert said(plans[0]) == said(plans[1]), text
+        drafts += bool(plans[0].calls)
+    assert drafts > 500  # requests that were drafted at all
+
+
+@pytest.mark.parametrize(
+    "speed",
+    [
+        replace(FULL_SPEED, prefix=False),
+        replace(FULL_SPEED, images=False),
+        replace(FULL_SPEED, forced=False),
+        replace(FULL_SPEED, draft_tokens=0),
+        replace(FULL_SPEED, parallel=False),
+        SLOW,
+    ],
+)
+def test_no_switch_changes_the_calls(speed: Speed, tmp_path: Path) -> None:
+    template = "Choose a function.\n<image>\nQuery: {query} \n\nResponse:"
+    tokens = Tokens(TOKENIZER, replace(SMALL.manifest, template=template, image=replace(SMALL.manifest.image, size=8)))
+    memory = Memory(ImageCache(tmp_path / "images"))
+    for seed in range(40):
+        backend = NoisyBackend(seed, seed % 3 / 2)
+        query = Query("buy 12 eggs 妈妈", PHOTO if seed % 2 else None)
+        fast = plan(query, backend, tokens, REGISTRY, speed=FULL_SPEED, memory=memory)
+        again = plan(query, backend, tokens, REGISTRY, speed=FULL_SPEED, memory=memory)  # now from the cache
+        assert said(fast) == said(again) == said(plan(query, backend, tokens, REGISTRY, speed=speed, memory=Memory()))
+
+
+class CountingBackend(ScriptedBackend):
+    """Remembers what it was asked to read and see."""
+
+    def __init__(self, ids: list[int]) -> None:
+        super().__init__(lambda prompt: ids, TOKENS.vocab_size, image_id=TOKENS.manifest.special.image)
+        self.prefixes: list[int] = []
+        self.pictures = 0
+
+    def encode_image(self, pixels_CHW: Floats) -> Floats:
+        self.pictures += 1
+        return super().encode_image(pixels_CHW)
+
+    def prefill(
+        self, ids: Sequence[int], embeddings_NH: Floats | None = None, prefix: Session | None = None
+    ) -> ScriptedSession:
+        self.prefixes.append(0 if prefix is None else prefix.length)
+        return super().prefill(ids, embeddings_NH, prefix)
+
+
+def test_the_start_of_the_prompt_and_a_known_photo_are_read_once(tmp_path: Path) -> None:
+    template = "Choose a function.\n<image>\nQuery: {query} \n\nResponse:"
+    tokens = Tokens(TOKENIZER, replace(TOKENS.manifest, template=template))
+    start = tokens.prompt_start(True)
+    assert start == tokens.encode_text("Choose a function.\n") != []
+    assert tokens.prompt_start(False) == tokens.encode_prompt("", 0)[: len(tokens.prompt_start(False))]
+    assert TOKENS.prompt_start(True) == []  # nano begins with the photo
+    backend = CountingBackend(TOKENS.encode_calls([call("amazon_purchase", item="eggs", quantity=1)], "eggs", REGISTRY))
+    memory = Memory(ImageCache(tmp_path))
+    for text in ("eggs", "some eggs", "eggs please"):
+        assert plan(Query(text, PHOTO), backend, tokens, REGISTRY, memory=memory).calls
+    assert backend.prefixes == [0, len(start), len(start), len(start)]  # the prefix itself, then three requests
+    assert backend.pictures == 1
+    plan(Query("eggs", PHOTO), backend, tokens, REGISTRY, memory=memory, speed=replace(FULL_SPEED, images=False))
+    assert backend.pictures == 2
+
+
+def test_forced_tokens_without_riding_along_take_passes_of_their_own() -> None:
+    backend = saying(call("interior_design", room="kitchen", style=""))
+    counts = []
+    for speed in (FULL_SPEED, replace(FULL_SPEED, forced=False)):
+        backend.passes.clear()
+        plan(Query("the kitchen"), backend, TOKENS, REGISTRY, speed=speed)
+        counts.append(len(backend.passes))
+    assert counts[0] <= counts[1] and max(backend.passes) <= 1 + FULL_SPEED.draft_tokens
 
 
 def test_scripted_sessions_rewind_and_fork() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,10 @@ from octopus.model import load_llava  # noqa: E402
 from octopus.runtime import Backend  # noqa: E402
 from octopus.runtime.onnx import OnnxBackend  # noqa: E402
 from octopus.runtime.torch import TorchBackend  # noqa: E402
-from tiny_model import IMAGE, tiny_export  # noqa: E402
+from tiny_model import IMAGE, tiny_export, tiny_gguf  # noqa: E402
 
 TEXT = [70, 71, 72, 73, 74, 75, 76]
 PIXELS = np.random.default_rng(0).standard_normal((3, IMAGE.size, IMAGE.size)).astype(np.float32)
-EXACT = {"rtol": 0, "atol": 2e-4}
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_export(tmp_path_factory.getbasetemp())[1]
 
 
-@pytest.fixture(scope="module", params=["torch", "onnx"])
-def backend(request: pytest.FixtureRequest, checkpoint: Path, folder: Path) -> Backend:
+@pytest.fixture(scope="module", params=["torch", "onnx", "gguf"])
+def backend(
+    request: pytest.FixtureRequest, checkpoint: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Backend:
+    if request.param == "gguf":
+        pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (extra `gguf`)")
+        return open_backend(tiny_gguf(checkpoint, folder, tmp_path_factory.getbasetemp() / "tiny_gguf"), 1)
     return TorchBackend(checkpoint) if request.param == "torch" else OnnxBackend(folder, threads=1)
+
+
+def exact(backend: Backend) -> dict[str, float]:
+    """How near two ways to the same scores must come: llama.cpp keeps keys and values in 16 bits."""
+    return {"rtol": 0, "atol": 2e-2 if backend.name == "gguf" else 2e-4}
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +74,9 @@ def test_one_pass_or_many_is_the_same(backend: Backend) -> None:
     rows_KV = parts.step(TEXT[2:5])
     parts.step(TEXT[5:6])
     parts.step(TEXT[6:])
-    np.testing.assert_allclose(parts.logits_V, whole.logits_V, **EXACT)
-    np.testing.assert_allclose(rows_KV[0], backend.prefill(TEXT[:3]).logits_V, **EXACT)
-    np.testing.assert_allclose(rows_KV[2], backend.prefill(TEXT[:5]).logits_V, **EXACT)
+    np.testing.assert_allclose(parts.logits_V, whole.logits_V, **exact(backend))
+    np.testing.assert_allclose(rows_KV[0], backend.prefill(TEXT[:3]).logits_V, **exact(backend))
+    np.testing.assert_allclose(rows_KV[2], backend.prefill(TEXT[:5]).logits_V, **exact(backend))
 
 
 def test_rewind_takes_a_wrong_draft_back(backend: Backend) -> None:
@@ -76,7 +86,7 @@ def test_rewind_takes_a_wrong_draft_back(backend: Backend) -> None:
     np.testing.assert_array_equal(session.logits_V, rows_KV[0])
     straight = backend.prefill(TEXT)
     straight.step([80])
-    np.testing.assert_allclose(session.step([90]), straight.step([90]), **EXACT)
+    np.testing.assert_allclose(session.step([90]), straight.step([90]), **exact(backend))
     for length in (len(TEXT) - 1, session.length + 1):
         with pytest.raises(ValueError, match="rewind"):
             session.rewind(length)
@@ -91,7 +101,7 @@ def test_forks_do_not_touch_each_other(backend: Backend) -> None:
     twin.rewind(len(TEXT))
     assert session.length == len(TEXT) + 1
     np.testing.assert_array_equal(session.logits_V, before)
-    np.testing.assert_allclose(twin.step([80])[0], before, **EXACT)
+    np.testing.assert_allclose(twin.step([80])[0], before, **exact(backend))
 
 
 def test_the_image_matters(backend: Backend, image_id: int) -> None:
@@ -100,6 +110,25 @@ def test_the_image_matters(backend: Backend, image_id: int) -> None:
     seen = backend.prefill(ids, image_NH).logits_V
     assert np.abs(seen - backend.prefill(ids, image_NH[::-1]).logits_V).max() > 1e-3
     np.testing.assert_array_equal(seen, backend.prefill(ids, image_NH.copy()).logits_V)
+
+
+def test_a_prefix_is_read_once_and_used_often(backend: Backend, image_id: int) -> None:
+    start = [90, 91, 92]
+    prefix = backend.prefill(start)
+    image_NH = backend.encode_image(PIXELS)
+    ids = [*start, *[image_id] * IMAGE.tokens, *TEXT]
+    whole = backend.prefill(ids, image_NH)
+    for _ in range(2):
+        session = backend.prefill(ids, image_NH, prefix)
+        assert session.length == len(ids) and prefix.length == len(start)
+        np.testing.assert_allclose(session.logits_V, whole.logits_V, **exact(backend))
+        session.step([80])
+    with pytest.raises(ValueError, match="rewind"):
+        session.rewind(len(start))
+    with pytest.raises(ModelError, match="beginning"):
+        backend.prefill(start, None, prefix)
+    with pytest.raises(ModelError, match="placeholders"):
+        backend.prefill(ids, None, prefix)
 
 
 def test_misuse(backend: Backend, image_id: int) -> None:
@@ -128,7 +157,7 @@ def test_torch_backend_equals_transformers(checkpoint: Path, image_id: int) -> N
         logits = model(
             input_ids=input_ids, attention_mask=torch.ones_like(input_ids), pixel_values=torch.from_numpy(PIXELS)[None]
         ).logits[0, -1]
-    np.testing.assert_allclose(session.logits_V, logits.numpy(), **EXACT)
+    np.testing.assert_allclose(session.logits_V, logits.numpy(), **exact(backend))
 
 
 def test_torch_takes_the_threads_it_is_given(checkpoint: Path) -> None:
@@ -150,6 +179,55 @@ def test_onnx_folder_that_is_incomplete(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "embed_tokens_int8.onnx").write_bytes(b"no graph")
     with pytest.raises(ModelError, match=r"cannot load .*embed_tokens_int8"):
         OnnxBackend(tmp_path)
+
+
+def test_gguf_files_that_cannot_be_used(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (extra `gguf`)")
+    good = tiny_gguf(checkpoint, folder, tmp_path / "good")
+    file = good / "tiny-F16.gguf"
+    assert open_backend(file, 1).name == open_backend(good, 1).name == "gguf"
+    content = file.read_bytes()
+    for damaged, words in (
+        (b"PK\x03\x04" + bytes(100), "not a GGUF file"),
+        (content[:10], "cut off"),
+        (content[: len(content) // 2], "cannot load"),
+        (content.replace(b"llama", b"lemma"), "cannot load"),  # another architecture
+    ):
+        file.write_bytes(damaged)
+        with pytest.raises(ModelError, match=words):
+            open_backend(good, 1)
+    file.unlink()
+    with pytest.raises(ModelError, match="holds none"):
+        open_backend(good, 1, "gguf")
+
+
+def test_gguf_of_another_model(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (extra `gguf`)")
+    good = tiny_gguf(checkpoint, folder, tmp_path / "good")
+    manifest = Manifest.load(good)
+    replace(manifest, decoder=replace(manifest.decoder, hidden=128)).save(good)
+    with pytest.raises(ModelError, match="width of 64, the manifest says 128"):
+        open_backend(good, 1)
+
+
+def test_the_files_say_which_backend(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    assert open_backend(checkpoint).name == "torch" and open_backend(folder).name == "onnx"
+    with pytest.raises(ModelError, match="not a model checkpoint"):
+        open_backend(folder, kind="torch")
+    with pytest.raises(ModelError, match="has no embed_tokens graph"):
+        open_backend(checkpoint, kind="onnx")
+    with pytest.raises(ModelError, match="holds no weights"):
+        open_backend(tmp_path)
+
+
+def test_without_llama_cpp_gguf_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    for name in ("octopus.runtime.gguf", "octopus.runtime.llama"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="run by gguf, and llama_cpp is not installed") as error:
+        open_backend(tmp_path)
+    assert "octopus-edge[gguf]" in error.value.hint
 
 
 def test_onnx_runs_without_torch(folder: Path) -> None:

@@ -57,3 +57,19 @@ def tiny_export(base: Path) -> tuple[Path, Path]:
     checkpoint.mkdir()
     export_onnx(save_tiny_checkpoint(checkpoint), folder)
     return checkpoint, folder
+
+
+def tiny_gguf(checkpoint: Path, onnx: Path, folder: Path) -> Path:
+    """The tiny checkpoint as GGUF, with the vision encoder of its ONNX export."""
+    from octopus.export.gguf_files import write_language
+    from octopus.manifest import Manifest
+    from octopus.model import load_llava
+
+    if not folder.exists():
+        folder.mkdir()
+        manifest = Manifest.load(checkpoint)
+        write_language(load_llava(checkpoint), TOKENIZER, manifest, folder / "tiny-F16.gguf", "F16")
+        for name in ("vision_encoder_int8.onnx", "tokenizer.json"):
+            (folder / name).write_bytes((onnx / name).read_bytes())
+        manifest.with_files(folder, [path.name for path in folder.iterdir()]).save(folder)
+    return folder

@@ -1,8 +1,8 @@
 """What decoding asks of a model runtime: token ids and arrays in, logits out.
 
 A backend encodes one prepared picture, reads a prompt and then goes on one or several tokens at a time. It knows
-nothing about functions, text or photos. Backends live one per file: `onnx` (default), `torch`, `scripted` (a fake for
-tests). The engines are imported by those files only, so importing this package is free.
+nothing about functions, text or photos. Backends live one per file: `onnx` (default), `gguf`, `torch`, `scripted` (a
+fake for tests). The engines are imported by those files only, so importing this package is free.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """What runs it: "onnx", "torch", "scripted"."""
+        """What runs it: "onnx", "gguf", "torch", "scripted"."""
         ...
 
     @property
@@ -60,8 +60,13 @@ class Backend(Protocol):
         """Prepared pixels to `embeddings_NH`, N rows that stand for N image placeholder ids."""
         ...
 
-    def prefill(self, ids: Sequence[int], embeddings_NH: Floats | None = None) -> Session:
+    def prefill(
+        self, ids: Sequence[int], embeddings_NH: Floats | None = None, prefix: Session | None = None
+    ) -> Session:
         """Read a prompt. Its image placeholder ids take the rows of `embeddings_NH` in order.
+
+        `prefix` is a session of this backend that was prefilled with the first of the ids, and not with all of them;
+        it stays as it is.
 
         Raises:
             ModelError: if the number of placeholders is not the number of rows.

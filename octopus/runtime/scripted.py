@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from octopus.errors import ModelError
-from octopus.runtime import Floats
+from octopus.runtime import Floats, Session
 
 Answer = Callable[[Sequence[int]], Sequence[int]]
 """From the ids of a prompt to the ids that the model should want to write."""
@@ -39,7 +39,9 @@ class ScriptedBackend:
         """The mean of the pixels, repeated."""
         return np.full((self.image_tokens, self.hidden), pixels_CHW.mean(), dtype=np.float32)
 
-    def prefill(self, ids: Sequence[int], embeddings_NH: Floats | None = None) -> ScriptedSession:
+    def prefill(
+        self, ids: Sequence[int], embeddings_NH: Floats | None = None, prefix: Session | None = None
+    ) -> ScriptedSession:
         """Read a prompt; ModelError when placeholders and embeddings differ in number."""
         rows = 0 if embeddings_NH is None else len(embeddings_NH)
         if self.image_id is not None and list(ids).count(self.image_id) != rows:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from octopus.errors import ModelError
-from octopus.runtime import Floats
+from octopus.runtime import Floats, Session
 
 Cache: TypeAlias = list[Any]
 Forward: TypeAlias = Callable[[Sequence[int], Cache], tuple[Floats, Cache]]
@@ -26,6 +26,11 @@ class CachedSession:
         self._past = past
         self._prompt_length = length
         self._logits = [logits_V]  # one row per position, from the last of the prompt on
+
+    @property
+    def state(self) -> tuple[int, Cache]:
+        """Length and cache, for whoever continues from here without writing here."""
+        return self.length, self._past
 
     @property
     def length(self) -> int:
@@ -60,8 +65,8 @@ class CachedSession:
         return twin
 
 
-def place_image(embeddings_LH: Floats, ids: Sequence[int], image_id: int, image_NH: Floats | None) -> Floats:
-    """Put the rows of an image where its placeholder ids stand; ModelError when their numbers differ."""
+def check_places(ids: Sequence[int], image_id: int, image_NH: Floats | None) -> list[int]:
+    """Where the image placeholders stand; ModelError when they are not as many as the image has rows."""
     places = [place for place, token in enumerate(ids) if token == image_id]
     rows = 0 if image_NH is None else len(image_NH)
     if len(places) != rows:
@@ -69,10 +74,25 @@ def place_image(embeddings_LH: Floats, ids: Sequence[int], image_id: int, image_
             f"the prompt has {len(places)} image placeholders and the image has {rows} tokens",
             "manifest and weights belong to different models",
         )
+    return places
+
+
+def place_image(embeddings_LH: Floats, ids: Sequence[int], image_id: int, image_NH: Floats | None) -> Floats:
+    """Put the rows of an image where its placeholder ids stand; ModelError when their numbers differ."""
+    places = check_places(ids, image_id, image_NH)
     if image_NH is not None:
         embeddings_LH = embeddings_LH.copy()
         embeddings_LH[places] = image_NH
     return embeddings_LH
+
+
+def start_of(prefix: Session | None, count: int) -> tuple[int, Cache]:
+    """How many of `count` ids were read by a prefix, and its cache."""
+    if prefix is None:
+        return 0, []
+    if not isinstance(prefix, CachedSession) or not prefix.length < count:
+        raise ModelError("that is not the beginning of this prompt")
+    return prefix.state
 
 
 def check_length(length: int, context: int) -> None:
@@ -88,4 +108,4 @@ def as_floats(array: Any) -> Floats:
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-__all__ = ["Cache", "CachedSession", "Forward", "as_floats", "check_length", "place_image"]
+__all__ = ["Cache", "CachedSession", "Forward", "as_floats", "check_length", "check_places", "place_image", "start_of"]

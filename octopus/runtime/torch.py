@@ -14,8 +14,8 @@ from transformers import LlavaForConditionalGeneration
 from transformers.cache_utils import DynamicCache
 
 from octopus.model import load_llava
-from octopus.runtime import Floats
-from octopus.runtime.session import Cache, CachedSession, as_floats, check_length, place_image
+from octopus.runtime import Floats, Session
+from octopus.runtime.session import Cache, CachedSession, as_floats, check_length, place_image, start_of
 
 
 class TorchBackend:
@@ -44,11 +44,15 @@ class TorchBackend:
         pixels_BCHW = torch.from_numpy(as_floats(pixels_CHW))[None].to(self._device)
         return as_floats(self._model.get_image_features(pixel_values=pixels_BCHW)[0].cpu())
 
-    def prefill(self, ids: Sequence[int], embeddings_NH: Floats | None = None) -> CachedSession:
+    def prefill(
+        self, ids: Sequence[int], embeddings_NH: Floats | None = None, prefix: Session | None = None
+    ) -> CachedSession:
         """Read a prompt; only the scores after its last token are computed."""
         check_length(len(ids), self._text.max_position_embeddings)
-        embeddings_LH = place_image(self._embed_ids(ids), ids, self._model.config.image_token_id, embeddings_NH)
-        logits_1V, past = self._run(embeddings_LH, [], keep=1)
+        start, past = start_of(prefix, len(ids))
+        rest = ids[start:]
+        embeddings_LH = place_image(self._embed_ids(rest), rest, self._model.config.image_token_id, embeddings_NH)
+        logits_1V, past = self._run(embeddings_LH, past, keep=1)
         return CachedSession(self._forward, past, len(ids), logits_1V[0])
 
     def _forward(self, ids: Sequence[int], past: Cache) -> tuple[Floats, Cache]:

@@ -103,7 +103,7 @@ class Journal:
         keys = [f"{key or uuid4().hex}.{n}" for n in range(len(calls))]
         with self._store.transaction() as connection:
             self._forget_abandoned(connection)
-            known = self._select(connection, "key >= ? AND key < ?", (f"{key}.", f"{key}/")) if key else []
+            known = self._with_key(connection, key) if key else []
             if not known:
                 for call, text, source, own in zip(calls, agreed, sources, keys, strict=True):
                     arguments = json.dumps(dict(call.arguments))
@@ -197,6 +197,11 @@ class Journal:
     def _select(self, connection: sqlite3.Connection, condition: str, values: tuple[Any, ...]) -> list[Action]:
         statement = f"SELECT {_COLUMNS} FROM journal WHERE {condition} ORDER BY id"
         return _actions(connection.execute(statement, values).fetchall())
+
+    def _with_key(self, connection: sqlite3.Connection, key: str) -> list[Action]:
+        """The calls of an earlier request with this key; `a.b` is not the key `a`."""
+        found = self._select(connection, "key >= ? AND key < ?", (f"{key}.", f"{key}/"))
+        return [action for action in found if action.key[len(key) + 1 :].isdigit()]
 
     def _forget_abandoned(self, connection: sqlite3.Connection) -> None:
         """Remove what processes planned and died before anybody agreed: it was never more than a question."""

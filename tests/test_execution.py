@@ -230,7 +230,7 @@ def test_what_was_agreed_to_is_what_is_sent(tmp_path: Path) -> None:
 
 def test_one_key_is_one_request() -> None:
     with MemoryPhone(":memory:") as phone:
-        for key in ("a", "a", "b"):
+        for key in ("a.b", "a", "a", "a.b"):
             assert statuses(perform(plan(TEXT, MILK), REGISTRY, phone, YES, key=key)) == ["done", "done"]
         assert len(phone.dump()["texts"]) == len(phone.dump()["basket"]) == 2
         with pytest.raises(UsageError, match="another request"):

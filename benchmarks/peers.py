@@ -265,7 +265,10 @@ class LlamaCpp:
         one_of = []
         for name in self.registry:
             if name != "irrelevant_function":
-                properties = {"name": {"const": name}, "arguments": self.registry.schema(name)}
+                arguments = self.registry.schema(name)
+                for described in arguments["properties"].values():
+                    described.pop("pattern", None)  # llama.cpp takes only whole patterns; without it is less work
+                properties = {"name": {"const": name}, "arguments": arguments}
                 one_of.append({"type": "object", "properties": properties, "required": ["name", "arguments"]})
         text = json_schema_to_gbnf(json.dumps({"oneOf": one_of})).encode()
         return lambda: self.cpp.llama_sampler_init_grammar(self.vocab, text, b"root")

@@ -52,18 +52,18 @@ def write_decoder(
     graph.node("Identity", [states], ["hidden_states"])
     head = graph.linear(states, _array(model.lm_head.weight), None, "lm_head")
     graph.node("Identity", [head], ["logits"])
-    cache = {
+    cache: dict[str, tuple[int, list[Any]]] = {
         f"{layer}.{side}": (TensorProto.FLOAT, [1, spec.kv_heads, "", spec.head_dim])
         for layer in range(spec.layers)
         for side in ("key", "value")
     }
     floats = TensorProto.FLOAT
-    inputs = {
+    inputs: dict[str, tuple[int, list[Any]]] = {
         "inputs_embeds": (floats, [1, "length", spec.hidden]),
         "logits_positions": (TensorProto.INT64, ["positions"]),
         **{f"past_key_values.{name}": (kind, _named(shape, "past")) for name, (kind, shape) in cache.items()},
     }
-    outputs = {
+    outputs: dict[str, tuple[int, list[Any]]] = {
         "logits": (floats, [1, "positions", spec.vocab]),
         "hidden_states": (floats, [1, "positions", spec.hidden]),
         **{f"present.{name}": (kind, _named(shape, "total")) for name, (kind, shape) in cache.items()},
@@ -206,7 +206,7 @@ class _Decoder:
 
 def weight_bytes(model: LlavaForConditionalGeneration, quant: str) -> int:
     """About how large the decoder graph becomes."""
-    count = sum(p.numel() for p in model.model.language_model.layers.parameters()) + model.lm_head.weight.numel()
+    count: int = sum(p.numel() for p in model.model.language_model.layers.parameters()) + model.lm_head.weight.numel()
     return math.ceil(count * {"fp32": 4, "fp16": 2, "int8": 1.04, "int4": 0.63}[quant])
 
 

@@ -74,17 +74,22 @@ def staged_onnx(checkpoint: Path, folder: Path, quant: Quant) -> Iterator[Path]:
 
     suffix = SUFFIXES[quant]
     parts: dict[str, Callable[[Path], list[str]]] = {
-        "vision_encoder": lambda path: save_graph(export_vision(model(), manifest.image.size, quant), path),
-        "embed_tokens": lambda path: save_graph(export_embeddings(model(), quant), path),
-        "decoder_model_merged": lambda path: save_decoder(model(), quant, path),
+        "vision_encoder": lambda place: save_graph(
+            export_vision(model(), manifest.image.size, quant), place / f"vision_encoder_{suffix}.onnx"
+        ),
+        "embed_tokens": lambda place: save_graph(
+            export_embeddings(model(), quant), place / f"embed_tokens_{suffix}.onnx"
+        ),
+        "decoder_model_merged": lambda place: save_decoder(
+            model(), quant, place / f"decoder_model_merged_{suffix}.onnx"
+        ),
     }
     model()  # a checkpoint that does not fit leaves no trace
     key = f"onnx {quant} {fingerprint(checkpoint)}"
     with staged(folder, FILE_NAME, key, stale=[f"{stem}_*.onnx*" for stem in STEMS]) as staging:
         names = [TOKENIZER]
         for stem in shown(parts, "export"):
-            make = parts[stem]
-            names += staging.part(stem, lambda place, make=make, stem=stem: make(place / f"{stem}_{suffix}.onnx"))
+            names += staging.part(stem, parts[stem])
         shutil.copyfile(checkpoint / TOKENIZER, staging.folder / TOKENIZER)
         config = AutoConfig.from_pretrained(checkpoint).text_config
         shape = decoder_spec(config)

@@ -182,4 +182,15 @@ def _cosine(a: Floats, b: Floats) -> Floats:
     return np.asarray((a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1) + 1e-12), np.float32)
 
 
-__all__ = ["DROPS", "FLOORS", "SAME_AS", "Parity", "check", "check_scores", "compare", "verify_onnx", "write_report"]
+__all__ = [
+    "REPORT",
+    "DROPS",
+    "FLOORS",
+    "SAME_AS",
+    "Parity",
+    "check",
+    "check_scores",
+    "compare",
+    "verify_onnx",
+    "write_report",
+]

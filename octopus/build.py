@@ -64,13 +64,14 @@ def build(
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty", "name a new folder")
     registry = Registry.default() if registry is None else registry
-    vision, language = load_vision(vision_spec, random), load_language(language_spec, random)
+    largest = None if allow_large else LARGEST
+    language, vision = load_language(language_spec, random, largest), load_vision(vision_spec, random)
     with staged(folder, FILE_NAME) as staging:
         first = add_tokens(language.tokenizer)
         grow(language, registry, first)
         model = fuse(vision, language)
         count = sum(parameter.numel() for parameter in model.parameters())
-        if count > LARGEST and not allow_large:
+        if largest is not None and count > largest:
             raise ModelError(f"together they have {count / 1e6:,.0f} million parameters", "--allow-large builds it")
         template = ("<s>" if language.bos >= 0 and not random else "") + TEMPLATE
         functions = dict(zip(FUNCTION_TOKENS, registry.values(), strict=False))

@@ -145,7 +145,7 @@ class Manifest:
                     f"{path} was changed: its hash is not the one in {FILE_NAME}",
                     f"restore the file or install model '{self.name}' again",
                 )
-        for path in sorted(Path(folder).glob("*.onnx*")):
+        for path in sorted([*Path(folder).glob("*.onnx*"), *Path(folder).glob("*.gguf")]):
             if path.name not in self.files:
                 raise ModelError(f"{path} is not listed in {FILE_NAME}", "remove it or export the model again")
 

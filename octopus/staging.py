@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from octopus.errors import ModelError
+from octopus.errors import ModelError, OctopusError
 
 _NOTES = ".parts.json"
 
@@ -66,7 +66,9 @@ class Staging:
 
 @contextmanager
 def staged(target: Path, last: str, key: str = "", stale: Sequence[str] = ()) -> Iterator[Staging]:
-    """Write into `staging.folder`; published when the block ends well. Without a `key` a failure leaves nothing.
+    """Write into `staging.folder`; published when the block ends well.
+
+    With a `key` an interruption leaves the finished parts; a refusal (an OctopusError) leaves nothing.
 
     Raises:
         ModelError: The target is a file, or its parent cannot be written to.
@@ -80,8 +82,8 @@ def staged(target: Path, last: str, key: str = "", stale: Sequence[str] = ()) ->
     try:
         yield staging
         staging.publish(last, stale)
-    except BaseException:
-        if not key:
+    except BaseException as error:
+        if not key or isinstance(error, OctopusError):
             shutil.rmtree(staging.folder, ignore_errors=True)
         raise
 

@@ -161,11 +161,12 @@ def load_vision(spec: str, random: bool = False) -> Vision:
     return Vision(model.eval(), _image_spec(model, {**usual, **({} if random else _preprocessing(spec))}))
 
 
-def load_language(spec: str, random: bool = False) -> Language:
-    """A language model by spec; `random`: its shape with random weights, and nano's tokenizer if it has none here.
+def load_language(spec: str, random: bool = False, largest: int | None = None) -> Language:
+    """A language model by spec; `random`: its shape with random weights and nano's tokenizer.
 
     Raises:
-        ModelError: There is no such model, or it is of another family.
+        ModelError: There is no such model, it is of another family, or by itself it has more than `largest` parameters
+            (which is found out before its weights are fetched).
     """
     with _loading("language model", spec):
         if random and spec in TEXT_SHAPES:
@@ -177,6 +178,8 @@ def load_language(spec: str, random: bool = False) -> Language:
                 f"{spec} is a {config.model_type} model, not a language model that octopus knows",
                 f"one of the families {', '.join(LANGUAGE_MODELS)} (SmolLM and SmolLM2 are llama)",
             )
+        if largest is not None and (count := _count(config)) > largest:
+            raise ModelError(f"{spec} alone has {count / 1e6:,.0f} million parameters", "--allow-large builds it")
         if random:
             config.bos_token_id = config.eos_token_id = config.pad_token_id = None  # ids of another tokenizer
             model = AutoModelForCausalLM.from_config(config)
@@ -189,6 +192,12 @@ def load_language(spec: str, random: bool = False) -> Language:
     begin = -1 if wrapped.bos_token_id is None else wrapped.bos_token_id
     pad = next((i for i in (wrapped.pad_token_id, wrapped.eos_token_id) if i is not None), 0)
     return Language(model.eval(), _plain(wrapped.backend_tokenizer), pad, begin)
+
+
+def _count(config: PretrainedConfig) -> int:
+    """Parameters of a language model, without making it."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
 
 
 def _plain(tokenizer: Tokenizer) -> Tokenizer:
@@ -237,7 +246,8 @@ def from_open_clip(visual: nn.Module) -> PreTrainedModel:
         block = trunk.blocks[0]
         if hasattr(block, "ls1") and isinstance(block.ls1, nn.Identity) and isinstance(block.attn.q_norm, nn.Identity):
             return _siglip_from_timm(trunk)
-    size = visual.image_size[0]  # type: ignore[index]
+    shape: Any = visual.image_size
+    size = int(shape[0])
     architecture = trunk.pretrained_cfg["architecture"]
     arguments = {"img_size": size} if plain_vit else None
     model = TimmVisionModel(TimmVisionConfig.measure(architecture, size, arguments))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ onnx = pytest.importorskip("onnx")
 
 from transformers import CLIPVisionConfig  # noqa: E402
 
+from octopus.cli import main  # noqa: E402
 from octopus.errors import ModelError  # noqa: E402
 from octopus.export.quantize import embedding_graph, store_int8  # noqa: E402
 from octopus.export.to_onnx import export_onnx, export_vision  # noqa: E402
-from octopus.export.verify import Parity, compare, verify_onnx  # noqa: E402
+from octopus.export.verify import REPORT, Parity, compare, verify_onnx  # noqa: E402
 from octopus.manifest import FILE_NAME, Manifest  # noqa: E402
 from octopus.model import build_llava  # noqa: E402
 from octopus.runtime.onnx import OnnxBackend  # noqa: E402
@@ -44,11 +46,41 @@ def test_export_agrees_with_the_checkpoint(checkpoint: Path, int8: Path) -> None
     assert "cosine" in parity.describe()
 
 
-def test_fp32_is_exact(checkpoint: Path, tmp_path: Path) -> None:
-    paths = export_onnx(checkpoint, tmp_path, "fp32")
-    assert [path.name for path in paths] == [f"{stem}_fp32.onnx" for stem in GRAPHS]
-    parity = compare(TorchBackend(checkpoint), OnnxBackend(tmp_path), Manifest.load(tmp_path))
+def test_the_command_exports_verifies_and_reports(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["export", str(checkpoint), "--quant", "fp32", "-o", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["bytes"]) == {"tokenizer.json", *(f"{stem}_fp32.onnx" for stem in GRAPHS)}
+    assert found["parity"]["top1"] == 1 and min(found["parity"].values()) > 0.9999
+    report = (out / REPORT).read_text(encoding="utf-8")
+    assert all(name in report for name in found["bytes"]) and "200 steps" in report
+    manifest = Manifest.load(out)
+    manifest.check_files(out)
+    parity = compare(TorchBackend(checkpoint), OnnxBackend(out), manifest)
     assert parity.image_cosine > 0.99999 and parity.logits_cosine > 0.99999 and parity.top1 == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nowhere", "-o", "out"], 1, "not a model folder"),
+        (["nowhere", "-o", "out", "--quant", "Q4_0"], 2, "there is no Q4_0 in onnx"),
+        (["nowhere", "-o", "out", "--mmproj"], 2, "--mmproj belongs to --to gguf"),
+        (["nowhere"], 2, "Missing option '-o'"),
+    ],
+)
+def test_bad_command_lines(
+    arguments: list[str], code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", *arguments]) == code
+    written = capsys.readouterr()
+    assert words in written.err and written.err.count("\n") == 1 and written.out == ""
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_folder_is_a_complete_model(checkpoint: Path, int8: Path) -> None:

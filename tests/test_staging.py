@@ -35,6 +35,13 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_refusal_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
+    with pytest.raises(ModelError), staged(tmp_path / "out", "a", key="one") as staging:  # noqa: PT012
+        staging.part("a", write("a"))  # type: ignore[arg-type]
+        raise ModelError("differs from the checkpoint")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_finished_parts_survive_an_interruption(tmp_path: Path) -> None:
     made: list[str] = []
 

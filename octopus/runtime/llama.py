@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,35 +62,41 @@ class LlamaContext:
             raise ModelError(f"llama.cpp has no memory for {path} with a context of {context}")
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._free = list(range(SEQUENCES))
+        self._lock = threading.RLock()  # llama.cpp's contexts are not made for several threads at once
 
     def close(self) -> None:
         """Give the memory back."""
-        if self._context:
-            llama_cpp.llama_free(self._context)
-            llama_cpp.llama_model_free(self._model)
-            self._context = None
+        with self._lock:
+            if self._context:
+                llama_cpp.llama_free(self._context)
+                llama_cpp.llama_model_free(self._model)
+                self._context = None
 
     def open_sequence(self) -> int:
         """A number for a new, empty sequence; ModelError when all are in use."""
-        if not self._free:
-            raise ModelError(f"more than {SEQUENCES} sessions of one model", "drop those that are done")
-        return self._free.pop()
+        with self._lock:
+            if not self._free:
+                raise ModelError(f"more than {SEQUENCES} sessions of one model", "drop those that are done")
+            return self._free.pop()
 
     def close_sequence(self, sequence: int) -> None:
         """Forget a sequence and make its number free."""
-        if self._context:
-            llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-            self._free.append(sequence)
+        with self._lock:
+            if self._context:
+                llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+                self._free.append(sequence)
 
     def copy_sequence(self, sequence: int) -> int:
         """A new sequence that continues from the same point."""
-        twin = self.open_sequence()
-        llama_cpp.llama_memory_seq_cp(self._memory, sequence, twin, -1, -1)
-        return twin
+        with self._lock:
+            twin = self.open_sequence()
+            llama_cpp.llama_memory_seq_cp(self._memory, sequence, twin, -1, -1)
+            return twin
 
     def cut_sequence(self, sequence: int, length: int) -> None:
         """Forget everything of a sequence from position `length` on."""
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
+        with self._lock:
+            llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
     def read(self, sequence: int, start: int, rows: Sequence[int] | Floats, keep: int) -> Floats:
         """Read ids, or embeddings `[L, H]`, from position `start` on; logits of the last `keep`, `[K, V]`."""
@@ -108,16 +115,17 @@ class LlamaContext:
                 batch.n_seq_id[place] = 1
                 batch.seq_id[place][0] = sequence
                 batch.logits[place] = place >= count - keep
-            code = llama_cpp.llama_decode(self._context, batch)
+            with self._lock:
+                code = llama_cpp.llama_decode(self._context, batch)
+                if code:
+                    raise ModelError(f"llama.cpp stopped with code {code}", "too many sessions, or a text too long")
+                found = np.empty((keep, self.vocab_size), np.float32)
+                for row in range(keep):
+                    pointer = llama_cpp.llama_get_logits_ith(self._context, count - keep + row)
+                    found[row] = np.ctypeslib.as_array(pointer, shape=(self.vocab_size,))
+                return found
         finally:
             llama_cpp.llama_batch_free(batch)
-        if code:
-            raise ModelError(f"llama.cpp stopped with code {code}", "too many sessions at once, or a text too long")
-        found = np.empty((keep, self.vocab_size), np.float32)
-        for row in range(keep):
-            pointer = llama_cpp.llama_get_logits_ith(self._context, count - keep + row)
-            found[row] = np.ctypeslib.as_array(pointer, shape=(self.vocab_size,))
-        return found
 
 
 def _check(path: Path) -> None:

@@ -58,17 +58,22 @@ def tower(clip_folder: Path, config: Mapping[str, Any]) -> TimmVisionModel:
     return model
 
 
+def trained_rows(photos: Photos) -> NDArray[np.int64]:
+    """The photos of the training side that speak for all: seeing every one takes as long as many steps of training."""
+    return photos.rows("train")[::3]
+
+
 def held_out_rows(photos: Photos) -> NDArray[np.int64]:
-    """The photos of the development side that towers and projectors are tried on: enough, and quickly seen."""
+    """The photos of the development side that towers and projectors are tried on."""
     return photos.rows("dev")[::5]
 
 
 @torch.no_grad()
-def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 512) -> NDArray[np.float16]:
-    """Mean tower output of photos, `[N, width]` float16: of a crop of those trained on, of `held_out_rows` whole.
+def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 64) -> NDArray[np.float16]:
+    """Mean tower output of photos, `[N, width]` float16: of crops of `trained_rows`, of `held_out_rows` whole, else 0.
 
-    A photo of the training side, seen whole, would look better known than it is. Other rows are zeros. Stored at `path`
-    and read from there next time, unless `checkpoint.pt` beside it is newer: the tower learned since.
+    A photo of the training side, seen whole, would look better known than it is. Stored at `path` and read from there
+    next time, unless `checkpoint.pt` beside it is newer: the tower learned since.
     """
     checkpoint = path.with_name("checkpoint.pt")
     if not path.exists() or (checkpoint.exists() and checkpoint.stat().st_mtime_ns > path.stat().st_mtime_ns):
@@ -76,7 +81,7 @@ def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 51
         store, size, model = clip.store(photos, device), model.config.image_size, model.to(device)
         found = np.zeros((len(photos.pixels_NHWC), model.config.hidden_size), np.float16)
         generator = torch.Generator().manual_seed(0)
-        for rows in (photos.rows("train"), held_out_rows(photos)):
+        for rows in (trained_rows(photos), held_out_rows(photos)):
             for chosen in np.split(rows, range(batch, len(rows), batch)):
                 pixels, trained = store.pixels(chosen), photos.split[chosen[0]] == "train"
                 images = clip.augment(pixels, size, generator) if trained else clip.plain(pixels, size)
@@ -97,29 +102,32 @@ def certainty(
     features_NC: NDArray[np.float16],
     tokenizer: Tokenizer,
 ) -> NDArray[np.float32]:
-    """The tower's own probability of each photo's right name, `[N]`: tells when the exact name is doubtful."""
+    """The tower's own probability of each photo's right name, `[N]`: tells when the exact name is doubtful.
+
+    A photo without features has the mean of those with its label.
+    """
     vocabulary = tokenizer.get_vocab_size()
     objective = clip.Contrast(clip.build(config, vocabulary), clip.Names(photos.labels), tokenizer, config["context"])
     objective.load_state_dict(clip.load_trunk(clip_folder)[1])
     objective.eval()
-    found = np.ones(len(photos.label_N), dtype=np.float32)
+    rows = trained_rows(photos)
+    labels_R = photos.label_N[rows]
+    targets_R = objective.names.targets["name"][labels_R]
     with torch.no_grad():
         words = functional.normalize(objective.prototypes["name"], dim=-1)
-        scale = objective.model.logit_scale.exp()
-        head = objective.model.visual.head
-        for start in range(0, len(found), 4096):
-            views_NC = torch.from_numpy(features_NC[start : start + 4096].astype(np.float32))
-            vectors = functional.normalize(head(views_NC), dim=-1)
-            chances = (scale * vectors @ words.T).softmax(-1).numpy()
-            labels = photos.label_N[start : start + 4096]
-            targets = objective.names.targets["name"].numpy()[labels]
-            found[start : start + 4096] = chances[np.arange(len(labels)), targets]
+        vectors = functional.normalize(objective.model.visual.head(torch.from_numpy(features_NC[rows]).float()), dim=-1)
+        chances_RW = (objective.model.logit_scale.exp() * vectors @ words.T).softmax(-1)
+        sure_R = chances_RW.gather(1, targets_R[:, None])[:, 0].numpy()
+    count = np.bincount(labels_R, minlength=len(photos.labels))
+    mean = np.bincount(labels_R, sure_R, minlength=len(photos.labels)) / np.maximum(count, 1)
+    found = np.where(count > 0, mean, 1.0)[photos.label_N].astype(np.float32)
+    found[rows] = sure_R
     return found
 
 
 def probe(features_NC: NDArray[np.float16], photos: Photos, ridge: float = 1.0) -> dict[str, float]:
     """Linear probe (ridge regression on mean features): held-out top-1 of the name, and chance."""
-    train, held_out = photos.rows("train"), held_out_rows(photos)
+    train, held_out = trained_rows(photos), held_out_rows(photos)
     pooled = features_NC.astype(np.float32)
     mean, std = pooled[train].mean(0), pooled[train].std(0) + 1e-6
     x = (pooled - mean) / std
@@ -154,7 +162,7 @@ def point_at_words(
     radius = (words_2WD - centre_D).norm(dim=-1).mean()
     units_2WD = functional.normalize(words_2WD - centre_D, dim=-1)
     target_N = objective_names.targets["name"][torch.from_numpy(photos.label_N)]
-    train, held_out = photos.rows("train"), held_out_rows(photos)
+    train, held_out = trained_rows(photos), held_out_rows(photos)
     cumulative, rng = np.cumsum(photos.weights(train)), np.random.default_rng(4)
     optimizer = torch.optim.AdamW(projector.parameters(), lr=config["rate"], weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config["rate"], total_steps=config["steps"])

@@ -65,7 +65,7 @@ class PhotoChoice:
     """
 
     def __init__(
-        self, photos: Photos, split: str, certain_N: NDArray[np.float32] | None = None, doubt: float = 0.12
+        self, photos: Photos, split: str, certain_N: NDArray[np.float32] | None = None, doubt: float = 0.05
     ) -> None:
         self.photos, self.split = photos, split
         self.certain_N, self.doubt = certain_N, doubt

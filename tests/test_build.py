@@ -133,7 +133,10 @@ def test_towers_of_transformers(kind: str, whole: bool, tmp_path: Path) -> None:
     tower = load_vision(str(tmp_path))
     assert (tower.image.mean, tower.image.fit, tower.image.tokens) == ((0.1, 0.2, 0.3), "crop", 4)
     pixels = torch.randn(2, 3, 32, 32)
-    own = model.vision_model if whole else model
+    own = model
+    if whole:
+        own = (SiglipVisionModel if kind == "siglip" else CLIPVisionModel)(config).eval()
+        own.vision_model.load_state_dict(model.vision_model.state_dict())
     with torch.no_grad():
         expected = own(pixels, output_hidden_states=True).hidden_states[-2]
         assert torch.equal(tower.model(pixels, output_hidden_states=True).hidden_states[-2], expected)

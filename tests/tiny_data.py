@@ -34,6 +34,7 @@ rate = 1e-3
 weight_decay = 0.05
 words_every = 2
 phases = [[32, 3], [64, 2]]
+image_size = 32
 
 [lm]
 width = 32

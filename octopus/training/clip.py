@@ -355,8 +355,8 @@ def loop(
         if stop:
             stage.say(f"stopped after {minutes} minutes at step {step + 1}; run again to go on")
             return
-    if accelerator.is_main_process:
-        stage.finish(held_out=recognise(objective, stored, held_out, int(sizes[-1])), photos=len(rows))
+    scores = recognise(objective, stored, held_out, int(sizes[-1])) if accelerator.is_main_process else {}
+    stage.finish(held_out=scores, photos=len(rows))
 
 
 def load_trunk(folder: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:

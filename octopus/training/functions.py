@@ -174,6 +174,8 @@ class Answers(nn.Module):
     Function tokens weigh more. Returns the weighted sum of cross-entropies and the sum of weights.
     """
 
+    function_ids: Tensor
+
     def __init__(self, model: PreTrainedModel, function_ids: Tensor, stored: Store | None, dropout: float) -> None:
         super().__init__()
         self.model, self.stored, self.dropout = model, stored, dropout

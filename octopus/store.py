@@ -54,6 +54,8 @@ class Store:
             try:
                 with self._lock:
                     self._connection.execute("PRAGMA journal_mode = WAL")
+                    # 32 MB: copying the log back waits for the disk, and should do so once in hundreds of calls.
+                    self._connection.execute("PRAGMA wal_autocheckpoint = 8000")
                 return
             except sqlite3.OperationalError as error:  # this one statement does not wait for its turn by itself
                 if "locked" not in str(error) or time.monotonic() > deadline:

@@ -22,6 +22,7 @@ from octopus.errors import TextError
 from octopus.grammar import Grammar, State
 from octopus.image import preprocess
 from octopus.runtime import Backend, Floats, Session
+from octopus.spans import Spans
 from octopus.tokens import Tokens
 
 
@@ -94,7 +95,8 @@ def plan(
     else:
         embeddings_NH = photo_embeddings_NH
     encoded = perf_counter()
-    grammar = Grammar(tokens, registry)
+    spans = Spans(query.text, tokens.token_bytes) if tokens.manifest.copies else None
+    grammar = Grammar(tokens, registry, spans=spans, photo=has_photo)
     prompt = tokens.encode_prompt(query.text, 0 if embeddings_NH is None else len(embeddings_NH))
     room = tokens.manifest.decoder.context - len(prompt)
     if room < grammar.least_room:
@@ -202,6 +204,11 @@ class _Writer:
         """The best legal id; its probability is kept where it begins another call."""
         legal = np.flatnonzero(self.grammar.allowed(state))
         chosen = int(legal[logits_V[legal].argmax()])
+        text_V = self.grammar.free_text(state)
+        if text_V is not None and not text_V[chosen] and logits_V[text_V].max() > logits_V[chosen]:
+            # The model is not done with this value: it only cannot spell what it copies.
+            going_on = legal[text_V[legal]]
+            chosen = int(going_on[logits_V[going_on].argmax()]) if len(going_on) else chosen
         if chosen in self.grammar.functions:
             rivals = [i for i in (*self.grammar.later_ids, self.grammar.special.end) if i in legal]
             self.confidences.append(

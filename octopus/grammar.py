@@ -1,8 +1,9 @@
 """What the model may write next, so that every output parses and validates.
 
-Functions with their parameters come in; for each state of the writing a mask over the vocabulary comes out: free text
-for strings, digits for integers, a trie for enums, separators where a call is complete. A state also knows how much
-room is left and is steered to a proper end before it runs out. It knows nothing of logits or how a token is chosen.
+Functions with their parameters come in; for each state of the writing a mask over the vocabulary comes out: stretches
+of the request or free text for strings, digits for integers, a trie for enums, separators where a call is complete. A
+state also knows how much room is left and is steered to a proper end before it runs out. It knows nothing of logits or
+how a token is chosen.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from octopus.core import Effect, Function, Parameter
 from octopus.declaration import MAX_DIGITS
 from octopus.errors import ModelError
+from octopus.spans import Places, Spans
 from octopus.tokens import Tokens
 
 Mask = NDArray[np.bool_]
@@ -72,11 +74,17 @@ class State:
     missing: bool = False
     character: int = 0  # state of the UTF-8 machine
     visible: bool = False  # the text has a character that is not space
+    places: Places | None = None  # where in the request the value stands, if it is copied from there
     done: bool = False
 
 
 class Grammar:
-    """The legal outputs of a model for a set of functions."""
+    """The legal outputs of a model for a set of functions.
+
+    With `spans`, strings are stretches of that request (copying as in extractive question answering: Rajpurkar et al.,
+    SQuAD, 2016). `photo`: a string may then also say what the photo shows, in free text; it does if its first token
+    begins no stretch of the request.
+    """
 
     def __init__(
         self,
@@ -85,8 +93,11 @@ class Grammar:
         *,
         max_calls: int = MAX_CALLS,
         max_value_tokens: int = MAX_VALUE_TOKENS,
+        spans: Spans | None = None,
+        photo: bool = False,
     ) -> None:
         self.tokens = tokens
+        self.spans, self.photo = spans if spans and spans.starts else None, photo
         self.special = tokens.manifest.special
         self.functions = {e.id: registry[e.name] for e in tokens.manifest.functions if e.name in registry}
         self.function_ids = np.array(list(self.functions), dtype=np.int64)
@@ -123,6 +134,13 @@ class Grammar:
         self._latest = (state, mask)
         return mask
 
+    def free_text(self, state: State) -> Mask | None:
+        """What could carry on the string being copied if it were free text; None where nothing is copied."""
+        parameter = self._parameter(state)
+        if parameter is None or parameter.kind != "string" or state.missing or self._places(state) is None:
+            return None
+        return self.text.legal_SV[state.character]
+
     def forced(self, state: State) -> int | None:
         """The only id that may come next, or None when there is a choice."""
         ids = np.flatnonzero(self.allowed(state))
@@ -142,12 +160,15 @@ class Grammar:
         if token_id == self.special.missing:
             return replace(state, room=room, missing=True)
         value = (*state.value, token_id)
-        character, visible = 0, True
+        character, visible, places = 0, True, None
         parameter = self._parameter(state)
         if parameter is not None and parameter.kind == "string":
             character = int(self.text.following_SV[state.character, token_id])
             visible = state.visible or bool(self.tokens.decode_value(value))
-        return replace(state, room=room, value=value, character=character, visible=visible)
+            before = self._places(state)
+            if self.spans is not None and before is not None:
+                places = self.spans.advance(before, self.tokens.token_bytes[token_id] or b"") or None
+        return replace(state, room=room, value=value, character=character, visible=visible, places=places)
 
     def _mask(self, state: State) -> Mask:
         mask = np.zeros(self.tokens.vocab_size, dtype=np.bool_)
@@ -157,8 +178,7 @@ class Grammar:
             mask[self.function_ids] = True
             return mask
         tight = state.room <= self._cost(state) + self._slack
-        closable = self._closable(state)
-        if closable:
+        if self._closable(state, tight):
             self._allow_separators(mask, state, state.function, tight)
         parameter = self._parameter(state)
         # Optional arguments can be left out, but one that follows a separator must say something in the end.
@@ -170,8 +190,12 @@ class Grammar:
         parameters = state.function.parameters if state.function else ()
         return parameters[state.place] if state.place < len(parameters) else None
 
-    def _closable(self, state: State) -> bool:
-        """Whether the argument being written may end here."""
+    def _places(self, state: State) -> Places | None:
+        """Where in the request the string being written may stand; None: it is free text."""
+        return self.spans.starts if self.spans is not None and not state.value else state.places
+
+    def _closable(self, state: State, tight: bool) -> bool:
+        """Whether the argument being written may end here; a word is cut in two only where room is tight."""
         parameter = self._parameter(state)
         if parameter is None or state.missing:
             return True
@@ -179,7 +203,9 @@ class Grammar:
             return not parameter.required
         if parameter.kind == "enum":
             return self._tries[parameter.choices][state.value][-1] == 0
-        return state.visible and state.character == 0
+        hurry = tight or len(state.value) >= self.max_value_tokens
+        whole = hurry or self.spans is None or state.places is None or self.spans.may_end(state.places)
+        return state.visible and state.character == 0 and whole
 
     def _allow_separators(self, mask: Mask, state: State, function: Function, tight: bool) -> None:
         rest = function.parameters[state.place + 1 :]
@@ -206,11 +232,21 @@ class Grammar:
             written = int(self.text.digits_V[list(state.value)].sum())
             digits = self.text.digits_V
             mask |= (digits > 0) & (digits <= MAX_DIGITS - written) & (~self.text.zero_V | (written > 0))
-        elif tight or len(state.value) >= self.max_value_tokens:
-            if not self._closable(state) or not state.value:
-                mask |= self.text.finishing_SV[state.character]
         else:
-            mask |= self.text.legal_SV[state.character]
+            self._allow_text(mask, state, tight)
+
+    def _allow_text(self, mask: Mask, state: State, tight: bool) -> None:
+        """What carries a string on, and when it is long enough only what ends it."""
+        places, ending = self._places(state), tight or len(state.value) >= self.max_value_tokens
+        if ending and state.value and self._closable(state, True):
+            return
+        if places is None or self.spans is None or (self.photo and not state.visible):
+            mask |= (self.text.finishing_SV if ending else self.text.legal_SV)[state.character]
+            return
+        ids = np.array(self.spans.following(places), dtype=np.int64)
+        ids = ids[self.text.legal_SV[state.character, ids]]
+        finishing = ids[self.text.finishing_SV[state.character, ids]]
+        mask[finishing if ending and len(finishing) else ids] = True
 
     def _cost(self, state: State) -> int:
         """How many tokens it takes at most to end the output properly from here, `<nexa_end>` included."""
@@ -225,7 +261,8 @@ class Grammar:
         elif parameter.kind == "enum":
             value = min(self._tries[parameter.choices][state.value].values())
         else:
-            value = int(_PENDING[state.character]) + (0 if state.visible else 1)
+            # In free text one token shows something; what is copied may be written byte by byte.
+            value = int(_PENDING[state.character]) + (0 if state.visible else 1 if self.spans is None else 4)
         return value + rest + 1
 
 

@@ -76,7 +76,10 @@ class DecoderSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything code must know about a set of weights. `files` maps a file name to `sha256:` and 64 hex digits."""
+    """Everything code must know about a set of weights. `files` maps a file name to `sha256:` and 64 hex digits.
+
+    `copies`: trained on requests whose text arguments all stand in them letter for letter, or are seen in the photo.
+    """
 
     name: str
     template: str
@@ -85,6 +88,7 @@ class Manifest:
     image: ImageSpec
     decoder: DecoderSpec
     calibration: Calibration = Calibration()
+    copies: bool = False
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 

@@ -43,8 +43,13 @@ def clean_value(text: str) -> str:
     return "".join(" " if unicodedata.category(c) == "Cc" else c for c in text).strip()
 
 
+def is_spaceless(text: str) -> bool:
+    """Whether the text begins in a script that puts no spaces between words."""
+    return bool(_SCRIPTS_WITHOUT_SPACES.match(text))
+
+
 def is_spaced(value: str, query: str) -> bool:
     """Whether a space stands in front of the value where the request has it, or would have it."""
     if query.startswith(value) or " " + value in query:
         return True
-    return value not in query and not _SCRIPTS_WITHOUT_SPACES.match(value)
+    return value not in query and not is_spaceless(value)

@@ -238,6 +238,7 @@ def new_manifest(
     decoder: DecoderSpec | None = None,
     pad: int | None = None,
     bos: int | None = None,
+    copies: bool = False,
 ) -> Manifest:
     """The manifest of a model about to be trained. `functions` maps a functional token to what it stands for.
 
@@ -262,6 +263,7 @@ def new_manifest(
         ),
         image=image or ImageSpec(),
         decoder=decoder or DecoderSpec(layers=0, kv_heads=0, head_dim=0, hidden=0, vocab=vocab, context=512),
+        copies=copies,
     )
 
 

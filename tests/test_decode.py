@@ -170,11 +170,18 @@ SLOW = Speed(prefix=False, images=False, forced=False, draft_tokens=0, parallel=
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
-def test_the_trained_model_says_the_same_at_any_speed_on_a_thousand_requests() -> None:
-    """Greedy output with everything on, and with everything off; the rest is covered one switch at a time below."""
-    folder = Path(octopus.__file__).parent / "models" / "nano"
-    if not (folder / "manifest.json").is_file():
-        pytest.skip("the nano model is not there")
+def test_the_trained_model_says_the_same_at_any_speed_on_a_thousand_requests(tmp_path: Path) -> None:
+    """Greedy output with everything on, and with everything off; the rest is covered one switch at a time below.
+
+    In float32: graphs that compute in int8 round, and so a near tie may fall differently in a pass of other length.
+    """
+    pytest.importorskip("timm")
+    from octopus.export.to_onnx import export_onnx
+
+    checkpoint, folder = Path(octopus.__file__).parent / "models" / "nano" / "checkpoint", tmp_path / "nano"
+    if not (checkpoint / "manifest.json").is_file():
+        pytest.skip("the nano checkpoint is not there")
+    export_onnx(checkpoint, folder, "fp32")
     lines = sorted((Path(octopus.__file__).parent / "functions" / "requests").glob("*.tsv"))
     texts = [
         line.split("\t")[3] for path in lines for line in path.read_text(encoding="utf-8").splitlines() if "\t" in line

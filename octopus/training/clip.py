@@ -19,11 +19,11 @@ import numpy as np
 import open_clip
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from octopus.model import load_llava
 from octopus.training.lm import take
@@ -270,8 +270,7 @@ def train(
     config = stage.config
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True  # shapes never change within a phase
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # the text tower, in most steps
-    accelerator = Accelerator(mixed_precision=precision(), kwargs_handlers=[unused])
+    accelerator = Accelerator(mixed_precision=precision())
     objective = Contrast(build(config, tokenizer.get_vocab_size()), Names(photos.labels), tokenizer, config["context"])
     objective.model.visual.to(memory_format=torch.channels_last)
     decay = [p for p in objective.parameters() if p.ndim > 1]
@@ -292,6 +291,9 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
         stage.say(f"resumed at step {first}")
+    # Every process reads all the words, seldom, and so has their gradients whole: exchanging them would cost a quarter.
+    words = [name for name, _ in objective.named_parameters() if name.startswith("model.text.")]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, words)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     if config.get("compile", False):
         objective.model.visual.trunk.compile(dynamic=False)

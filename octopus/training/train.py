@@ -62,7 +62,7 @@ class Run:
     def tokens(self, image: ImageSpec | None = None) -> Tokens:
         """The tokenizer with a manifest of the registered functions."""
         pairs = dict(zip(FUNCTION_TOKENS, self.registry.values(), strict=False))
-        return Tokens(self.built.tokenizer, new_manifest(self.built.tokenizer, pairs, image=image))
+        return Tokens(self.built.tokenizer, new_manifest(self.built.tokenizer, pairs, image=image, copies=True))
 
     def mixture(self, choice: PhotoChoice, share: float = 1.0) -> tuple[Mixture, list[Any]]:
         """Training examples (from a share of the annotated lines) and development cases."""

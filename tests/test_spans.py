@@ -1,0 +1,96 @@
+"""Spans: strings copied from a request stand in it, word for word, and what training copies is always legal."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octopus.core import Call, Query
+from octopus.decode import plan
+from octopus.grammar import Grammar
+from octopus.runtime.scripted import ScriptedBackend
+from octopus.spans import Spans
+from octopus.text import clean_value
+from octopus.tokens import Tokens
+from test_grammar import function_id, random_walk, walk
+from tiny import FUNCTIONS, TOKENIZER, TOKENS, check
+
+REQUEST = "email Björk's mum 👍 about “wet paint”, 然后告诉小姨 我到了 3 times"
+COPYING = Tokens(TOKENIZER, replace(TOKENS.manifest, copies=True))
+
+
+def copying(request: str, photo: bool = False) -> Grammar:
+    return Grammar(TOKENS, FUNCTIONS, spans=Spans(request, TOKENS.token_bytes), photo=photo)
+
+
+def strings(calls: list[Call]) -> list[str]:
+    return [v for c in calls for k, v in c.arguments.items() if isinstance(v, str) and v and k != "room"]
+
+
+@pytest.mark.parametrize("text", [0.5, 0.9, 0.999])
+@pytest.mark.parametrize("room", [0, 25, 40, 200, 2000])
+@pytest.mark.parametrize("request_", [REQUEST, "?", "👩‍👩‍👧", "日本語 ไทย", "a  b\u200b c\ufffd\x00d e\u0301"])
+def test_random_walks_end_validate_and_copy(request_: str, room: int, text: float) -> None:
+    grammar, random = copying(request_), np.random.default_rng(room)
+    for _ in range(20):
+        ids = random_walk(grammar, room or grammar.least_room, random, text)
+        assert len(ids) <= (room or grammar.least_room)
+        calls = TOKENS.decode_calls(ids, FUNCTIONS)
+        check(calls, FUNCTIONS)
+        assert all(value in clean_value(request_) for value in strings(calls))
+
+
+def test_words_stay_whole() -> None:
+    request = "email Björk's mum 👍 about “wet-paint” cafe\u0301, 3 times"
+    grammar, random, values = copying(request), np.random.default_rng(0), set()
+    for _ in range(300):
+        values |= set(strings(TOKENS.decode_calls(random_walk(grammar, 2000, random, 0.8), FUNCTIONS)))
+    assert len(values) > 40
+    for value in values:
+        before, behind = (r"(?<!\w)" if value[0].isalnum() else ""), (r"(?![\w\u0301])" if value[-1].isalnum() else "")
+        assert re.search(before + re.escape(value) + behind, request), value
+
+
+WORDS = st.sampled_from(["mom", "naïve", "O'Neil", "a.b@c.de", "12", "👍", "妈妈", "“", ",", "x-ray", "ＯＫ", "ไทย"])
+
+
+@given(st.lists(st.tuples(WORDS, st.sampled_from([" ", " ", ", "])), min_size=1, max_size=8), st.data())
+@settings(max_examples=300, deadline=None)
+def test_whatever_training_copies_is_legal(pieces: list[tuple[str, str]], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(pieces) - 1))
+    stop = data.draw(st.integers(start + 1, len(pieces)))
+    request = "".join(word + gap for word, gap in pieces).strip()
+    value = "".join(word + gap for word, gap in pieces[start:stop]).strip()
+    calls = [Call("send_email", {"to": value, "subject": value, "body": ""}, "<nexa_0>", 1.0)]
+    grammar = copying(request)
+    assert walk(grammar.start(1000), TOKENS.encode_calls(calls, request, FUNCTIONS), grammar).done
+
+
+def test_a_photo_may_be_named_in_free_text_unless_the_request_begins_the_word() -> None:
+    buy = function_id("amazon_purchase")
+    for photo, legal in ((False, False), (True, True)):
+        grammar = copying("buy one of these", photo)
+        state, ids = grammar.start(100), [buy, *TOKENS.encode_value("lamp", "buy one of these")]
+        for token_id in ids:
+            if not grammar.allowed(state)[token_id]:
+                break
+            state = grammar.advance(state, token_id)
+        else:
+            assert legal and state.places is None
+            continue
+        assert not legal
+    begun = walk(grammar.start(100), [buy, *TOKENS.encode_text(" these")[:1]], grammar)
+    assert begun.places is not None
+
+
+def test_a_model_that_misspells_what_it_copies_is_put_right() -> None:
+    request = "text Zlatan pass"
+    wrong = [Call("send_email", {"to": "Zlatin", "subject": "", "body": "pass"}, "<nexa_0>", 1.0)]
+    ids = TOKENS.encode_calls(wrong, request, FUNCTIONS)
+    found = plan(Query(request), ScriptedBackend(lambda prompt: ids, TOKENS.vocab_size), COPYING, FUNCTIONS)
+    assert found.calls[0].arguments["to"].startswith("Zlatan")

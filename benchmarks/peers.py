@@ -202,6 +202,7 @@ def build_genai(checkpoint: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_config(llava.config.text_config, dtype=torch.float32)
     model.model.load_state_dict(llava.model.language_model.state_dict())
     model.lm_head.load_state_dict(llava.lm_head.state_dict())
+    model.config.eos_token_id = Tokens.load(checkpoint).manifest.special.end
     with tempfile.TemporaryDirectory() as work:
         model.save_pretrained(f"{work}/model")
         PreTrainedTokenizerFast(tokenizer_file=str(checkpoint / "tokenizer.json")).save_pretrained(f"{work}/model")
@@ -350,13 +351,15 @@ def requests(tokens: Tokens) -> list[Request]:
 
 
 def ready(checkpoint: Path, to: str, quant: str) -> Path:
-    """An export beside the checkpoint, made now if it is not there."""
-    from octopus.export.command import export
+    """An export beside the checkpoint, made now if it is not there; not judged, as random weights agree about nothing."""
+    from octopus.export.to_gguf import staged_gguf
+    from octopus.export.to_onnx import staged_onnx
 
     folder = checkpoint.parent / f"{checkpoint.name}-{to}-{quant}"
     if not folder.is_dir():
         print(f"exporting to {folder}", file=sys.stderr)
-        export(checkpoint, folder, to=to, quant=quant)
+        with staged_onnx(checkpoint, folder, "int4") if to == "onnx" else staged_gguf(checkpoint, folder, quant):
+            pass
     return folder
 
 

@@ -139,7 +139,8 @@ class Grammar:
         parameter = self._parameter(state)
         if parameter is None or parameter.kind != "string" or state.missing or self._places(state) is None:
             return None
-        return self.text.legal_SV[state.character]
+        text_V: Mask = self.text.legal_SV[state.character]
+        return text_V
 
     def forced(self, state: State) -> int | None:
         """The only id that may come next, or None when there is a choice."""

@@ -37,6 +37,7 @@ class TimmVisionConfig(PretrainedConfig):
     Use `TimmVisionConfig.measure` unless both sizes are known. `trunk_args` go to `timm.create_model`. Where
     `trunk_size` is larger than `image_size`, the tower enlarges its picture first: the strides of common trunks are
     made for larger pictures than a small model is trained on, and an enlarged one leaves a finer last feature map.
+    `pooled`: one token, the mean of the feature map, which is what a trunk trained by contrast says about a photo.
     """
 
     model_type = "octopus_timm_vision"
@@ -49,6 +50,7 @@ class TimmVisionConfig(PretrainedConfig):
         image_tokens: int = 9,
         trunk_args: dict[str, Any] | None = None,
         trunk_size: int | None = None,
+        pooled: bool = False,
         **kwargs: Any,
     ) -> None:
         self.architecture = architecture
@@ -56,6 +58,7 @@ class TimmVisionConfig(PretrainedConfig):
         self.trunk_size = trunk_size or image_size
         self.hidden_size = hidden_size
         self.image_tokens = image_tokens
+        self.pooled = pooled
         self.trunk_args = trunk_args or {}
         super().__init__(**kwargs)
 
@@ -66,6 +69,7 @@ class TimmVisionConfig(PretrainedConfig):
         image_size: int,
         trunk_args: dict[str, Any] | None = None,
         trunk_size: int | None = None,
+        pooled: bool = False,
         **kwargs: Any,
     ) -> TimmVisionConfig:
         """The config of a trunk at an image size; token count and width are found by running it without weights."""
@@ -73,11 +77,12 @@ class TimmVisionConfig(PretrainedConfig):
         with torch.device("meta"), torch.no_grad():
             trunk = _create_trunk(architecture, trunk_args or {}).eval()
             _, tokens, width = _features(trunk, torch.empty(1, 3, seen, seen)).shape
-        return cls(architecture, image_size, width, tokens, trunk_args, trunk_size, **kwargs)
+        tokens = 1 if pooled else tokens
+        return cls(architecture, image_size, width, tokens, trunk_args, trunk_size, pooled, **kwargs)
 
 
 class TimmVisionModel(PreTrainedModel):
-    """A timm trunk as a Hugging Face vision tower: the last feature map, one token per position."""
+    """A timm trunk as a Hugging Face vision tower: the last feature map, one token per position, or their mean."""
 
     config_class = TimmVisionConfig
     base_model_prefix = "vision_tower"
@@ -97,6 +102,8 @@ class TimmVisionModel(PreTrainedModel):
         if self.config.trunk_size != self.config.image_size:
             pixel_values = functional.interpolate(pixel_values, size=self.config.trunk_size, mode="bilinear")
         tokens_BNC = _features(self.trunk, pixel_values)
+        if self.config.pooled:
+            tokens_BNC = tokens_BNC.mean(1, keepdim=True)
         return BaseModelOutput(
             last_hidden_state=tokens_BNC, hidden_states=(tokens_BNC,) if output_hidden_states else None
         )

@@ -152,3 +152,15 @@ def test_a_trunk_may_see_a_larger_picture() -> None:
     with torch.no_grad():
         larger = torch.nn.functional.interpolate(pixels, size=128, mode="bilinear")
         assert torch.equal(model(pixels).last_hidden_state[0], model.trunk.forward_features(larger)[0].flatten(1).T)
+
+
+def test_a_pooled_tower_says_one_token() -> None:
+    """Its mean is what the trunk was contrasted by."""
+    config = TimmVisionConfig.measure("regnetx_002", 64, pooled=True)
+    assert config.image_tokens == 1
+    model = TimmVisionModel(TimmVisionConfig(**config.to_diff_dict())).eval()
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(
+            model(pixels).last_hidden_state[:, 0], model.trunk.forward_features(pixels).mean((2, 3)), atol=1e-5
+        )

@@ -28,7 +28,7 @@ from octopus.image import preprocess  # noqa: E402
 from octopus.manifest import Manifest  # noqa: E402
 from octopus.tokens import Tokens  # noqa: E402
 from octopus.training import align, build, clip, functions, lm, train  # noqa: E402
-from octopus.training.data import Case, PhotoChoice, load_cases  # noqa: E402
+from octopus.training.data import Captions, Case, PhotoChoice, load_cases  # noqa: E402
 from octopus.training.stage import Stage, precision, read_curve  # noqa: E402
 from tiny_data import LABELS, RECIPE, some_labels, write_images, write_requests, write_texts  # noqa: E402
 
@@ -296,11 +296,10 @@ def test_compiling_is_the_recipes_choice(
     with pytest.raises(Killed):
         clip.train(stage("clip"), photos, tokenizer)
     with pytest.raises(Killed):
-        functions.tune(calls, lm.load(run / "lm"), align.Captions(choice), encoder, (), calls.config)
+        functions.tune(calls, lm.load(run / "lm"), Captions(choice), encoder, (), calls.config)
     assert len(compiled) == 3
     nano = build.recipe("nano")
-    sections = [nano[name] for name in ("clip", "lm", "calls", "functions")]
-    sections += [nano["align"][part] for part in ("projector", "all")]
+    sections = [nano[name] for name in ("lm", "calls", "functions")] + [nano["align"]["all"]]
     assert all(section["compile"] is True for section in sections)
 
 

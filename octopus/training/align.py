@@ -8,8 +8,7 @@ frozen. `probe` is the gate in front: a linear probe on its mean features (`feat
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +20,29 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration
 
-from octopus.core import Call
 from octopus.errors import OctopusError
 from octopus.model import TimmVisionConfig, TimmVisionModel
 from octopus.tokens import Tokens
 from octopus.training import clip
-from octopus.training.data import PhotoChoice
-from octopus.training.functions import Encoder, Row
 from octopus.training.photos import Photos
-from octopus.training.requests import Example, Language
 from octopus.training.stage import Stage, autocast
-
-LANGUAGES: tuple[Language, Language] = ("en", "zh")
-CUES = {
-    "name": ("what is this", "这是什么"),
-    "material": ("what is it made of", "什么材质"),
-    "room": ("which room is this", "这是哪个房间"),
-    "animal": ("which animal is this", "这是什么动物"),
-}
 
 
 def tower(clip_folder: Path, config: Mapping[str, Any]) -> TimmVisionModel:
-    """The trained trunk as a vision tower of the recipe's `image_size`, enlarged to `trunk_size`.
+    """The trained trunk as a vision tower of the recipe's `image_size`, enlarged to `trunk_size`, maybe `pooled`.
 
-    Both are the size of the last phase unless the recipe says otherwise. A trunk trained on random crops sees whole
+    Both sizes are that of the last phase unless the recipe says otherwise. A trunk trained on random crops sees whole
     pictures best somewhat enlarged, as things in them are smaller (Touvron et al., FixRes, 2019).
     """
     last = config["phases"][-1][0]
     trunk_size = config.get("trunk_size", last)
     model = TimmVisionModel(
-        TimmVisionConfig.measure(config["trunk"], config.get("image_size", last), trunk_size=trunk_size)
+        TimmVisionConfig.measure(
+            config["trunk"],
+            config.get("image_size", last),
+            trunk_size=trunk_size,
+            pooled=config.get("pooled", False),
+        )
     )
     _, state = clip.load_trunk(clip_folder)
     model.load_open_clip(state)
@@ -183,41 +175,6 @@ def point_at_words(
     with torch.no_grad():
         right = (look(held_out)[1].argmax(-1) == target_N[held_out]).float().mean(1)
     return {"en": float(right[0]), "zh": float(right[1]), "chance": 1 / len(pairs)}
-
-
-class Captions:
-    """Endless "what is this" examples; the answer is carried as the argument of a search."""
-
-    def __init__(self, choice: PhotoChoice) -> None:
-        self.choice = choice
-        self.photos = choice.photos
-        self.rows = self.photos.rows("train")
-        self.cumulative = np.cumsum(self.photos.weights(self.rows))
-
-    def example(self, index: int) -> tuple[Example, int | None]:
-        """Example and photo of a number."""
-        rng = random.Random(f"caption {index}")
-        place = int(np.searchsorted(self.cumulative, rng.random()))
-        row = int(self.rows[min(place, len(self.rows) - 1)])
-        known, lang = self.choice.facts(row), LANGUAGES[rng.random() < 0.5]
-        names = known.names(lang)
-        facets = [facet for facet in ("material", "room", "animal") if names[facet]]
-        facet = rng.choice(facets) if facets and rng.random() < 0.4 else "name"
-        answer = names["item" if facet == "name" else facet]
-        cue = CUES[facet][lang == "zh"]
-        return Example(
-            cue, (Call("google_search", {"query": answer or ""}, "", 1.0),), "en" if lang == "en" else "zh", ""
-        ), row
-
-
-class CaptionEncoder(Encoder):
-    """Rows whose answer is the bare words, without a function in front."""
-
-    def row(self, text: str, calls: Sequence[Call], photo: int | None, lang: str) -> Row:
-        """The row of a caption."""
-        prompt = self.prompt(text, photo, lang)
-        answer = self.tokens.encode_value(calls[0].arguments["query"], "")
-        return Row([*prompt, *answer, self.tokens.manifest.special.end], len(prompt), -1 if photo is None else photo)
 
 
 def gate(stage: Stage, scores: Mapping[str, float]) -> None:

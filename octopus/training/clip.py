@@ -293,7 +293,7 @@ def train(
         stage.say(f"resumed at step {first}")
     # Every process reads all the words, seldom, and so has their gradients whole: exchanging them would cost a quarter.
     words = [name for name, _ in objective.named_parameters() if name.startswith("model.text.")]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, words)
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, words)  # type: ignore[no-untyped-call]
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     if config.get("compile", False):
         objective.model.visual.trunk.compile(dynamic=False)

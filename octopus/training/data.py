@@ -21,7 +21,7 @@ from octopus.core import Call
 from octopus.errors import OctopusError
 from octopus.training.augment import PhotoFacts, Vocabulary, realise
 from octopus.training.photos import Label, Photos
-from octopus.training.requests import MISSING, PHOTO, Annotated, Example, Request, normalised
+from octopus.training.requests import MISSING, PHOTO, Annotated, Example, Language, Request, normalised
 
 ANIMALS_ZH = {"dog": "狗", "cat": "猫", "bird": "鸟", "fish": "鱼", "pig": "猪", "guinea pig": "豚鼠", "ferret": "雪貂"}
 DOMAINS = {
@@ -38,6 +38,17 @@ DISTRACTOR = 0.12
 """Share of the requests without a photo that get an unrelated one in training."""
 AUXILIARY = 0.08
 """Share of training examples taken from independent refusal sets."""
+CAPTIONED = 0.2
+"""Share of training examples that ask what a photo shows, so that functions do not crowd out seeing."""
+CAPTION = "caption"
+"""Stands for a function where the answer is bare words."""
+LANGUAGES: tuple[Language, Language] = ("en", "zh")
+CUES = {
+    "name": ("what is this", "这是什么"),
+    "material": ("what is it made of", "什么材质"),
+    "room": ("which room is this", "这是哪个房间"),
+    "animal": ("which animal is this", "这是什么动物"),
+}
 REPEAT_TWO_CALLS = 2
 """How often a request with two calls is seen for one with a single call."""
 
@@ -150,16 +161,44 @@ def _role(request: Request) -> Any:
     return "attached" if request.photo == "needed" else request.photo
 
 
+class Captions:
+    """Endless "what is this" examples, answered in bare words."""
+
+    def __init__(self, choice: PhotoChoice) -> None:
+        self.choice = choice
+        self.photos = choice.photos
+        self.rows = self.photos.rows("train")
+        self.cumulative = np.cumsum(self.photos.weights(self.rows))
+
+    def example(self, index: int) -> tuple[Example, int | None]:
+        """Example and photo of a number."""
+        rng = random.Random(f"caption {index}")
+        place = int(np.searchsorted(self.cumulative, rng.random()))
+        row = int(self.rows[min(place, len(self.rows) - 1)])
+        known, lang = self.choice.facts(row), LANGUAGES[rng.random() < 0.5]
+        names = known.names(lang)
+        facets = [facet for facet in ("material", "room", "animal") if names[facet]]
+        facet = rng.choice(facets) if facets and rng.random() < 0.4 else "name"
+        answer = names["item" if facet == "name" else facet]
+        cue = CUES[facet][lang == "zh"]
+        return Example(cue, (Call(CAPTION, {"words": answer or ""}, "", 1.0),), lang, ""), row
+
+
 class Mixture:
-    """The training examples: number `i` always gives the same example and photo."""
+    """The training examples: number `i` always gives the same example and photo. `captions`: some of these as well."""
 
     def __init__(
-        self, requests: Sequence[Request], vocabulary: Vocabulary, choice: PhotoChoice, extra: Sequence[Example]
+        self,
+        requests: Sequence[Request],
+        vocabulary: Vocabulary,
+        choice: PhotoChoice,
+        extra: Sequence[Example],
+        captions: Captions | None = None,
     ) -> None:
         self.requests = [
             r for r in servable(requests, choice) for _ in range(REPEAT_TWO_CALLS if len(r.calls) > 1 else 1)
         ]
-        self.vocabulary, self.choice, self.extra = vocabulary, choice, extra
+        self.vocabulary, self.choice, self.extra, self.captions = vocabulary, choice, extra, captions
         self._order: tuple[int, list[int]] = (-1, [])
 
     def example(self, index: int) -> tuple[Example, int | None]:
@@ -170,6 +209,8 @@ class Mixture:
             random.Random(f"order {epoch}").shuffle(order)
             self._order = (epoch, order)
         rng = random.Random(f"example {index}")
+        if self.captions is not None and rng.random() < CAPTIONED:
+            return self.captions.example(index)
         if self.extra and rng.random() < AUXILIARY:
             return rng.choice(self.extra), (self.choice.any(rng) if rng.random() < 0.2 else None)
         request = self.requests[self._order[1][place]]

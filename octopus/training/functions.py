@@ -24,7 +24,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedModel, Trainer
 from octopus.core import Call, Function
 from octopus.tokens import Tokens
 from octopus.training.clip import Store, augment, plain, store
-from octopus.training.data import Case
+from octopus.training.data import CAPTION, Case
 from octopus.training.lm import arguments, go_on
 from octopus.training.photos import Photos
 from octopus.training.requests import Example
@@ -67,9 +67,12 @@ class Encoder:
         return self.tokens.encode_text(told) + self.tokens.encode_prompt(text, 0)
 
     def row(self, text: str, calls: Sequence[Call], photo: int | None, lang: str) -> Row:
-        """The whole row."""
+        """The whole row; the answer of a caption is bare words."""
         prompt = self.prompt(text, photo, lang)
-        answer = self.tokens.encode_calls(calls, text, self.registry)
+        if calls[0].name == CAPTION:
+            answer = [*self.tokens.encode_value(calls[0].arguments["words"], ""), self.tokens.manifest.special.end]
+        else:
+            answer = self.tokens.encode_calls(calls, text, self.registry)
         return Row(prompt + answer, len(prompt), -1 if photo is None or not self.image_tokens else photo)
 
 

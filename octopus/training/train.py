@@ -29,7 +29,7 @@ from octopus.tokens import FILE_NAME, FUNCTION_TOKENS, Tokens, new_manifest
 from octopus.training import align, clip, corpus, functions, lm
 from octopus.training.augment import Vocabulary, auxiliary
 from octopus.training.build import DEFAULT_DATA, DEFAULT_RUN, LABELS, Built, recipe
-from octopus.training.data import Mixture, PhotoChoice, cases
+from octopus.training.data import Captions, Mixture, PhotoChoice, cases
 from octopus.training.requests import Request
 from octopus.training.stage import Stage, is_main_process
 
@@ -64,11 +64,14 @@ class Run:
         pairs = dict(zip(FUNCTION_TOKENS, self.registry.values(), strict=False))
         return Tokens(self.built.tokenizer, new_manifest(self.built.tokenizer, pairs, image=image, copies=True))
 
-    def mixture(self, choice: PhotoChoice, share: float = 1.0) -> tuple[Mixture, list[Any]]:
+    def mixture(
+        self, choice: PhotoChoice, share: float = 1.0, captions: Captions | None = None
+    ) -> tuple[Mixture, list[Any]]:
         """Training examples (from a share of the annotated lines) and development cases."""
         train, dev = self.built.requests()
         lines = thinned(train, share)
-        examples = Mixture(lines, Vocabulary.from_requests(lines, self.data), choice, auxiliary(self.data))
+        words = Vocabulary.from_requests(lines, self.data)
+        examples = Mixture(lines, words, choice, auxiliary(self.data), captions)
         return examples, list(cases(dev, PhotoChoice(choice.photos, "dev")))
 
 
@@ -131,13 +134,13 @@ def train_align(run: Run) -> None:
     gate = align.probe(stored, choice.photos)
     align.gate(stage, gate)
     tokens = run.tokens(spec)
-    encoder = align.CaptionEncoder(tokens, run.registry, spec.tokens, choice.photos)
+    encoder = functions.Encoder(tokens, run.registry, spec.tokens, choice.photos)
     torch.manual_seed(0)
     model = build_llava(tower, lm.load(run.folder / "calls"), tokens.manifest.special.image)
     model.model.vision_tower.requires_grad_(False)
     start = align.point_at_words(model, stored, choice.photos, tokens, stage.config["words"])
     stage.say("names by word vectors: " + ", ".join(f"{key} {value:.3f}" for key, value in start.items()))
-    captions = align.Captions(choice)
+    captions = Captions(choice)
     for part, config in (("projector", stage.config["projector"]), ("all", stage.config["all"])):
         model.model.language_model.requires_grad_(part == "all")
         model.lm_head.requires_grad_(part == "all")
@@ -155,7 +158,7 @@ def train_functions(run: Run, share: float = 1.0) -> None:
         return stage.say("already done")
     _, _, choice, spec = vision(run)
     tokens = run.tokens(spec)
-    examples, held_out = run.mixture(choice, share)
+    examples, held_out = run.mixture(choice, share, Captions(choice))
     encoder = functions.Encoder(tokens, run.registry, spec.tokens, choice.photos)
     model = load_llava(run.folder / "align" / "model").train()
     model.model.vision_tower.requires_grad_(False)

@@ -49,7 +49,10 @@ if [ ! -e "$work/site/.ready" ]; then
 import configparser
 setup = configparser.ConfigParser()
 setup.read('$here/setup.cfg', encoding='utf-8')
-print(*setup['options']['install_requires'].split())")
+for line in setup['options']['install_requires'].strip().splitlines():
+    print(line.split(';')[0].replace(' ', ''))")
+    # The oldest onnxruntime that octopus takes: 1.32 ends in a segmentation fault under qemu 7.2.
+    needed=$(echo "$needed" | sed 's/^onnxruntime>=\(.*\)/onnxruntime~=\1.0/')
     # shellcheck disable=SC2086
     "$python" -m pip install -q --target "$work/site" --only-binary :all: --implementation cp \
         --python-version "$version" --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \

@@ -351,7 +351,7 @@ def requests(tokens: Tokens) -> list[Request]:
 
 
 def ready(checkpoint: Path, to: str, quant: str) -> Path:
-    """An export beside the checkpoint, made now if it is not there; not judged, as random weights agree about nothing."""
+    """An export beside the checkpoint, made now if need be; not judged, since random weights agree on nothing."""
     from octopus.export.to_gguf import staged_gguf
     from octopus.export.to_onnx import staged_onnx
 

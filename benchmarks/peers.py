@@ -14,8 +14,9 @@ Peers, by letter:
 
 Every peer must write the same call, whatever the weights say: the right answer is put on top of the scores after each
 pass, so that random weights do not matter and every pass is really computed. a, a+ and b see the photo through
-llama.cpp's own image code, and so need a SigLIP tower. Writes results/peers-SHAPE.json, .md and .png with `--write`.
-Run it on a quiet machine. Exports are made beside the checkpoint when they are not there.
+llama.cpp's own image code where the tower is a SigLIP; for any other, which it does not know, octopus's graph encodes.
+Writes results/peers-SHAPE.json, .md and .png with `--write`. Run it on a quiet machine. Exports are made beside the
+checkpoint when they are not there.
 """
 
 from __future__ import annotations
@@ -220,6 +221,7 @@ class LlamaCpp:
         import llama_cpp
         from llama_cpp import mtmd_cpp
 
+        from octopus.hub import open_backend
         from octopus.runtime.gguf import language_file
         from octopus.runtime.llama import LlamaContext
 
@@ -228,8 +230,10 @@ class LlamaCpp:
         self.llama = LlamaContext(language_file(folder), 4096, threads)
         settings = mtmd_cpp.mtmd_context_params_default()
         settings.use_gpu, settings.n_threads = False, threads
-        (mmproj,) = folder.glob("mmproj-*.gguf")
-        self.images = mtmd_cpp.mtmd_init_from_file(str(mmproj).encode(), self.llama._model, settings)
+        self.images = None
+        for mmproj in folder.glob("mmproj-*.gguf"):
+            self.images = mtmd_cpp.mtmd_init_from_file(str(mmproj).encode(), self.llama._model, settings)
+        self.vision = None if self.images else open_backend(folder, threads)
         self.vocab = llama_cpp.llama_model_get_vocab(self.llama._model)
         self.grammar = self._grammar() if schemas else None
         self.system = self.tokens.encode_text(self._schemas()) if schemas else None
@@ -269,6 +273,8 @@ class LlamaCpp:
 
     def _see(self, picture: Any) -> Floats:
         """The photo through llama.cpp's own preprocessing and encoder, `[N, H]`."""
+        if self.vision is not None:
+            return self.vision.encode_image(preprocess(picture, self.tokens.manifest.image))
         mtmd = self.mtmd
         flat = np.ascontiguousarray(picture)
         data = (ctypes.c_uint8 * flat.size).from_buffer_copy(flat.tobytes())

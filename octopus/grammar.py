@@ -195,6 +195,10 @@ class Grammar:
         """Where in the request the string being written may stand; None: it is free text."""
         return self.spans.starts if self.spans is not None and not state.value else state.places
 
+    def _ending(self, state: State, tight: bool) -> bool:
+        """Whether the value has become as long as it may."""
+        return tight or len(state.value) >= self.max_value_tokens
+
     def _closable(self, state: State, tight: bool) -> bool:
         """Whether the argument being written may end here; a word is cut in two only where room is tight."""
         parameter = self._parameter(state)
@@ -204,8 +208,9 @@ class Grammar:
             return not parameter.required
         if parameter.kind == "enum":
             return self._tries[parameter.choices][state.value][-1] == 0
-        hurry = tight or len(state.value) >= self.max_value_tokens
-        whole = hurry or self.spans is None or state.places is None or self.spans.may_end(state.places)
+        whole = (
+            self._ending(state, tight) or self.spans is None or state.places is None or self.spans.may_end(state.places)
+        )
         return state.visible and state.character == 0 and whole
 
     def _allow_separators(self, mask: Mask, state: State, function: Function, tight: bool) -> None:
@@ -238,8 +243,8 @@ class Grammar:
 
     def _allow_text(self, mask: Mask, state: State, tight: bool) -> None:
         """What carries a string on, and when it is long enough only what ends it."""
-        places, ending = self._places(state), tight or len(state.value) >= self.max_value_tokens
-        if ending and state.value and self._closable(state, True):
+        places, ending = self._places(state), self._ending(state, tight)
+        if ending and state.value and self._closable(state, tight):
             return
         if places is None or self.spans is None or (self.photo and not state.visible):
             mask |= (self.text.finishing_SV if ending else self.text.legal_SV)[state.character]

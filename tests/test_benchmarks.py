@@ -53,7 +53,7 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
     import importlib
 
     yield importlib.import_module("peers")
-    for name in ("peers", "latency"):
+    for name in ("peers", "peer_engines", "latency"):
         sys.modules.pop(name, None)
 
 
@@ -65,7 +65,7 @@ def test_steering_makes_any_weights_write_the_answer(peers: Any, tmp_path: Path)
     tokens, registry = Tokens.load(write_model(tmp_path / "model")), Registry.default()
     for request in peers.requests(tokens):
         inner = ScriptedBackend(lambda prompt: [tokens.manifest.special.end], tokens.vocab_size)
-        steered = peers.Steered(inner)
+        steered = sys.modules["peer_engines"].Steered(inner)
         steered.answer = request.answer
         found = plan(Query(request.text, np.zeros((9, 9, 3), np.uint8)), steered, tokens, registry)
         assert [(c.name, dict(c.arguments)) for c in found.calls] == [(request.call.name, dict(request.call.arguments))]
@@ -86,5 +86,5 @@ def test_ratios_say_how_many_times_faster(peers: Any) -> None:
 
 def test_every_request_of_the_peers_is_a_valid_call(peers: Any) -> None:
     registry = Registry.default()
-    for _, name, arguments in peers.REQUESTS:
+    for _, name, arguments in sys.modules["peer_engines"].REQUESTS:
         assert isinstance(Call(name, registry.validate(name, arguments), "", 1.0), Call)

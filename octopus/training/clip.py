@@ -291,7 +291,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
         stage.say(f"resumed at step {first}")
-    # Every process reads all the words, seldom, and so has their gradients whole: exchanging them would cost a quarter.
+    # Every process reads all the words, seldom, and so has their gradients whole: exchanging them is work for nothing.
     words = [name for name, _ in objective.named_parameters() if name.startswith("model.text.")]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, words)  # type: ignore[no-untyped-call]
     prepared, optimizer = accelerator.prepare(objective, optimizer)

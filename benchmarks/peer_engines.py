@@ -343,7 +343,7 @@ def ready(checkpoint: Path, to: str, quant: str) -> Path:
     folder = checkpoint.parent / f"{checkpoint.name}-{to}-{quant}"
     if not folder.is_dir():
         print(f"exporting to {folder}", file=sys.stderr)
-        with staged_onnx(checkpoint, folder, "int4") if to == "onnx" else staged_gguf(checkpoint, folder, quant):
+        with staged_onnx(checkpoint, folder, quant) if to == "onnx" else staged_gguf(checkpoint, folder, quant):
             pass
     return folder
 
@@ -354,7 +354,7 @@ def open_peer(letter: str, checkpoint: Path, threads: int) -> Callable[[Request,
     if letter == "d":
         return GenAi(checkpoint, threads)
     if letter == "e":
-        return Octopus(ready(checkpoint, "onnx", "int4"), threads)
+        return Octopus(ready(checkpoint, "onnx", "int8"), threads)
     folder = ready(checkpoint, "gguf", "Q4_0")
     if letter == "f":
         return Octopus(folder, threads)

@@ -9,7 +9,7 @@ Peers, by letter:
   c   transformers eager, float32, functional-token prompt
   d   onnxruntime-genai, the decoder by its own model builder, int4; it has no LLaVA, so the photo is encoded by
       octopus's graph and placeholder ids are read in its place, which is as much work
-  e   octopus, ONNX int4
+  e   octopus, ONNX int8, which reads a prompt faster than int4 and is nearer to the weights
   f   octopus, GGUF Q4_0
 
 The peers themselves are in `peer_engines.py`; every one must write the same call, whatever the weights say. a, a+ and b

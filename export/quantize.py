@@ -3,7 +3,8 @@
 In go float32 weights or an ONNX graph that holds them, out come smaller ones. Linear layers of the decoder become
 `MatMulNBits`: blocks of weights share a scale, activations are quantised row by row, so a token's scores do not
 depend on how many tokens go through in one pass (per-tensor dynamic quantisation fails there, and saturates on
-processors without VNNI). Vision weights are only stored small: onnxruntime unpacks them once while loading.
+processors without VNNI). So do those of a vision tower; its convolutions are only stored small: onnxruntime unpacks
+them once while loading.
 """
 
 from __future__ import annotations

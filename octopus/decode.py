@@ -95,8 +95,9 @@ def plan(
     else:
         embeddings_NH = photo_embeddings_NH
     encoded = perf_counter()
-    spans = Spans(query.text, tokens.token_bytes) if tokens.manifest.copies else None
-    grammar = Grammar(tokens, registry, spans=spans, photo=has_photo)
+    names = tokens.names if has_photo else None
+    spans = Spans(query.text, tokens.token_bytes, names) if tokens.manifest.copies else None
+    grammar = Grammar(tokens, registry, spans=spans)
     prompt = tokens.encode_prompt(query.text, 0 if embeddings_NH is None else len(embeddings_NH))
     room = tokens.manifest.decoder.context - len(prompt)
     if room < grammar.least_room:

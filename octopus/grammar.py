@@ -1,9 +1,9 @@
 """What the model may write next, so that every output parses and validates.
 
 Functions with their parameters come in; for each state of the writing a mask over the vocabulary comes out: stretches
-of the request or free text for strings, digits for integers, a trie for enums, separators where a call is complete. A
-state also knows how much room is left and is steered to a proper end before it runs out. It knows nothing of logits or
-how a token is chosen.
+of the request, names, or free text for strings, digits for integers, a trie for enums, separators where a call is
+complete. A state also knows how much room is left and is steered to a proper end before it runs out. It knows nothing
+of logits or how a token is chosen.
 """
 
 from __future__ import annotations
@@ -82,8 +82,7 @@ class Grammar:
     """The legal outputs of a model for a set of functions.
 
     With `spans`, strings are stretches of that request (copying as in extractive question answering: Rajpurkar et al.,
-    SQuAD, 2016). `photo`: a string may then also say what the photo shows, in free text; it does if its first token
-    begins no stretch of the request.
+    SQuAD, 2016) or its names; without, they are free text.
     """
 
     def __init__(
@@ -94,10 +93,9 @@ class Grammar:
         max_calls: int = MAX_CALLS,
         max_value_tokens: int = MAX_VALUE_TOKENS,
         spans: Spans | None = None,
-        photo: bool = False,
     ) -> None:
         self.tokens = tokens
-        self.spans, self.photo = spans if spans and spans.starts else None, photo
+        self.spans = spans if spans and spans.starts else None
         self.special = tokens.manifest.special
         self.functions = {e.id: registry[e.name] for e in tokens.manifest.functions if e.name in registry}
         self.function_ids = np.array(list(self.functions), dtype=np.int64)
@@ -168,7 +166,7 @@ class Grammar:
             visible = state.visible or bool(self.tokens.decode_value(value))
             before = self._places(state)
             if self.spans is not None and before is not None:
-                places = self.spans.advance(before, self.tokens.token_bytes[token_id] or b"") or None
+                places = self.spans.advance(before, token_id) or None
         return replace(state, room=room, value=value, character=character, visible=visible, places=places)
 
     def _mask(self, state: State) -> Mask:
@@ -246,10 +244,10 @@ class Grammar:
         places, ending = self._places(state), self._ending(state, tight)
         if ending and state.value and self._closable(state, tight):
             return
-        if places is None or self.spans is None or (self.photo and not state.visible):
+        if places is None or self.spans is None:
             mask |= (self.text.finishing_SV if ending else self.text.legal_SV)[state.character]
             return
-        ids = np.array(self.spans.following(places), dtype=np.int64)
+        ids = np.array(self.spans.following_any(places), dtype=np.int64)
         ids = ids[self.text.legal_SV[state.character, ids]]
         finishing = ids[self.text.finishing_SV[state.character, ids]]
         mask[finishing if ending and len(finishing) else ids] = True

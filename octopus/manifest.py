@@ -78,7 +78,8 @@ class DecoderSpec:
 class Manifest:
     """Everything code must know about a set of weights. `files` maps a file name to `sha256:` and 64 hex digits.
 
-    `copies`: trained on requests whose text arguments all stand in them letter for letter, or are seen in the photo.
+    `copies`: trained on requests whose text arguments all stand in them letter for letter, or are one of the `names` of
+    what photos show.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Manifest:
     decoder: DecoderSpec
     calibration: Calibration = Calibration()
     copies: bool = False
+    names: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 

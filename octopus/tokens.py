@@ -11,6 +11,7 @@ import ast
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from octopus.core import Call, Function, Parameter
 from octopus.declaration import INTEGERS, MAX_DIGITS
 from octopus.errors import FunctionError, ModelError
 from octopus.manifest import DecoderSpec, FunctionToken, ImageSpec, Manifest, SpecialIds, signature_hash
+from octopus.spans import Names
 from octopus.text import clean_value, is_spaced
 
 PAD = "<pad>"
@@ -127,6 +129,11 @@ class Tokens:
     def decode_value(self, ids: Iterable[int]) -> str:
         """Text of an argument, trimmed; special ids and bytes that form no character are left out."""
         return b"".join(self.token_bytes[i] or b"" for i in ids).decode("utf-8", "ignore").strip()
+
+    @cached_property
+    def names(self) -> Names:
+        """What a photo can show, as the model writes it."""
+        return Names(self.manifest.names, self.token_bytes)
 
     def encode_choice(self, choice: str) -> list[int]:
         """Ids of an enum value: always a space and the value, wherever it comes from."""
@@ -239,6 +246,7 @@ def new_manifest(
     pad: int | None = None,
     bos: int | None = None,
     copies: bool = False,
+    names: Sequence[str] = (),
 ) -> Manifest:
     """The manifest of a model about to be trained. `functions` maps a functional token to what it stands for.
 
@@ -264,6 +272,7 @@ def new_manifest(
         image=image or ImageSpec(),
         decoder=decoder or DecoderSpec(layers=0, kv_heads=0, head_dim=0, hidden=0, vocab=vocab, context=512),
         copies=copies,
+        names=tuple(names),
     )
 
 

@@ -30,6 +30,7 @@ from octopus.training.data import (
     load_cases,
     save_cases,
     servable,
+    spoken,
 )
 from octopus.training.photos import Label, Photos, read_labels
 from octopus.training.requests import PHOTO, Example, Request, parse, read_requests, split
@@ -154,6 +155,14 @@ def test_only_fine_names_become_broader(photos: Photos) -> None:
     for label in photos.labels:
         exact, broad = facts(label), facts(label, broad=True)
         assert (exact.material, exact.room, exact.animal_en) == (broad.material, broad.room, broad.animal_en)
+
+
+def test_every_name_a_photo_may_get_is_listed(photos: Photos) -> None:
+    names = spoken(photos.labels)
+    for row in range(len(photos.label_N)):
+        for choice in (PhotoChoice(photos, "train"), PhotoChoice(photos, "train", np.zeros(len(photos.label_N)))):
+            said = [choice.facts(row).names(lang)[slot] for lang in ("en", "zh") for slot in ("item", "animal")]
+            assert {name for name in said if name} <= set(names)
 
 
 def test_cases_show_held_out_photos_only(requests: list[Request], photos: Photos) -> None:

@@ -121,6 +121,14 @@ def test_the_file_tree_is_the_real_one() -> None:
         assert shown == real, folder
 
 
+def test_the_tables_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import tables
+
+    for document in tables.PLACES:
+        assert tables.filled(document) == document.read_text(encoding="utf-8"), "run python benchmarks/tables.py"
+
+
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (ROOT / target).exists() or "models/nano" in target, target

@@ -14,7 +14,7 @@ from octopus.core import Call, Query
 from octopus.decode import plan
 from octopus.grammar import Grammar
 from octopus.runtime.scripted import ScriptedBackend
-from octopus.spans import Spans
+from octopus.spans import Names, Spans
 from octopus.text import clean_value
 from octopus.tokens import Tokens
 from test_grammar import function_id, random_walk, walk
@@ -24,8 +24,11 @@ REQUEST = "email Björk's mum 👍 about “wet paint”, 然后告诉小姨 我
 COPYING = Tokens(TOKENIZER, replace(TOKENS.manifest, copies=True))
 
 
-def copying(request: str, photo: bool = False) -> Grammar:
-    return Grammar(TOKENS, FUNCTIONS, spans=Spans(request, TOKENS.token_bytes), photo=photo)
+NAMES = Names(["lamp", "lampshade", "oat milk", "台灯"], TOKENS.token_bytes)
+
+
+def copying(request: str, names: Names | None = None) -> Grammar:
+    return Grammar(TOKENS, FUNCTIONS, spans=Spans(request, TOKENS.token_bytes, names))
 
 
 def strings(calls: list[Call]) -> list[str]:
@@ -71,21 +74,22 @@ def test_whatever_training_copies_is_legal(pieces: list[tuple[str, str]], data: 
     assert walk(grammar.start(1000), TOKENS.encode_calls(calls, request, FUNCTIONS), grammar).done
 
 
-def test_a_photo_may_be_named_in_free_text_unless_the_request_begins_the_word() -> None:
-    buy = function_id("amazon_purchase")
-    for photo, legal in ((False, False), (True, True)):
-        grammar = copying("buy one of these", photo)
-        state, ids = grammar.start(100), [buy, *TOKENS.encode_value("lamp", "buy one of these")]
-        for token_id in ids:
-            if not grammar.allowed(state)[token_id]:
-                break
-            state = grammar.advance(state, token_id)
-        else:
-            assert legal and state.places is None
-            continue
-        assert not legal
-    begun = walk(grammar.start(100), [buy, *TOKENS.encode_text(" these")[:1]], grammar)
-    assert begun.places is not None
+@pytest.mark.parametrize("value", ["lamp", "lampshade", "oat milk", "台灯", "these"])
+def test_with_a_photo_names_are_legal_beside_the_request(value: str) -> None:
+    ids = [function_id("amazon_purchase"), *TOKENS.encode_value(value, "buy one of these"), TOKENS.manifest.special.end]
+    grammar = copying("buy one of these", NAMES)
+    assert walk(grammar.start(100), ids, grammar).done
+    if value != "these":
+        grammar = copying("buy one of these")
+        with pytest.raises(ValueError, match="not allowed"):
+            walk(grammar.start(100), ids, grammar)
+
+
+def test_names_are_written_whole_and_nothing_else() -> None:
+    grammar, random, values = copying("?", NAMES), np.random.default_rng(0), set()
+    for _ in range(300):
+        values |= set(strings(TOKENS.decode_calls(random_walk(grammar, 2000, random, 0.8), FUNCTIONS)))
+    assert values == {"?", "lamp", "lampshade", "oat milk", "台灯"}
 
 
 def test_a_model_that_misspells_what_it_copies_is_put_right() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import random
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -330,6 +331,45 @@ def test_a_stage_may_start_from_a_checkpoint(
     larger = {**tiny.config["lm"], "width": 2 * tiny.config["lm"]["width"]}
     with pytest.raises(OctopusError, match="does not fit the recipe"):
         lm.train(Stage("lm", tmp_path / "larger", larger), tokenizer, texts, texts, start)
+
+
+def test_functions_may_go_on_from_a_whole_checkpoint(
+    base: Path, run: Path, tmp_path: Path, model: LlavaForConditionalGeneration
+) -> None:
+    begun = train.Run(tmp_path, base / "data", the_run(base).config)
+    (tmp_path / "data").symlink_to(run / "data")
+    train.train_functions(begun, start=run / "functions" / "model")
+    trained = LlavaForConditionalGeneration.from_pretrained(tmp_path / "functions" / "model")
+    assert same(trained.model.vision_tower.state_dict(), model.model.vision_tower.state_dict())
+    assert not same(trained.model.language_model.state_dict(), model.model.language_model.state_dict())
+    done = json.loads((tmp_path / "functions" / "done.json").read_text(encoding="utf-8"))
+    assert "model.safetensors" in done["inputs"]  # another start is another stage
+    with pytest.raises(OctopusError, match=r"tokenizer\.json is missing"):
+        train.train_functions(begun, start=tmp_path / "nowhere")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "tokenizer.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(OctopusError, match="another tokenizer"):
+        train.train_functions(begun, start=other)
+
+
+def test_words_are_blanked_but_none_that_the_answer_says(base: Path) -> None:
+    tokens = the_run(base).tokens()
+    special = tokens.manifest.special
+    row = functions.Row([special.image, *range(300, 340), 305, special.end], 41, 0)
+    seen = [functions.forget(row, tokens, random.Random(seed)) for seed in range(200)]
+    assert all(found.ids[41:] == row.ids[41:] and found.ids[0] == special.image for found in seen)
+    assert all(found.ids[6] == 305 for found in seen)
+    blanked = [sum(token == special.pad for token in found.ids) for found in seen]
+    assert 60 < blanked.count(0) < 160 and 5 < max(blanked) < 25
+
+
+def test_the_tower_is_surer_of_what_it_tells_apart(base: Path, run: Path) -> None:
+    photos = the_run(base).built.photos
+    clear = np.eye(len(photos.labels), dtype=np.float16)[photos.label_N]
+    blurred = np.zeros_like(clear)
+    rows = align.trained_rows(photos)
+    assert align.certainty(clear, photos)[rows].mean() > 0.5 > align.certainty(blurred, photos)[rows].mean()
 
 
 def test_loader_processes_fill_whole_pools() -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration
@@ -70,7 +69,7 @@ def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 64
     checkpoint = path.with_name("checkpoint.pt")
     if not path.exists() or (checkpoint.exists() and checkpoint.stat().st_mtime_ns > path.stat().st_mtime_ns):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        store, size, model = clip.store(photos, device), model.config.image_size, model.to(device)
+        store, size, model = clip.store(photos, device), model.config.image_size, model.to(device).eval()
         found = np.zeros((len(photos.pixels_NHWC), model.config.hidden_size), np.float16)
         generator = torch.Generator().manual_seed(0)
         for rows in (trained_rows(photos), held_out_rows(photos)):
@@ -87,28 +86,31 @@ def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 64
     return stored
 
 
-def certainty(
-    clip_folder: Path,
-    config: Mapping[str, Any],
-    photos: Photos,
-    features_NC: NDArray[np.float16],
-    tokenizer: Tokenizer,
-) -> NDArray[np.float32]:
-    """The tower's own probability of each photo's right name, `[N]`: tells when the exact name is doubtful.
+def certainty(features_NC: NDArray[np.float16], photos: Photos, steps: int = 300) -> NDArray[np.float32]:
+    """The probability of each photo's right name, `[N]`, by softmax regression: tells when the exact name is doubtful.
 
     A photo without features has the mean of those with its label.
     """
-    vocabulary = tokenizer.get_vocab_size()
-    objective = clip.Contrast(clip.build(config, vocabulary), clip.Names(photos.labels), tokenizer, config["context"])
-    objective.load_state_dict(clip.load_trunk(clip_folder)[1])
-    objective.eval()
     rows = trained_rows(photos)
     labels_R = photos.label_N[rows]
-    targets_R = objective.names.targets["name"][labels_R]
+    names = clip.Names(photos.labels)
+    targets_R = names.targets["name"][torch.from_numpy(labels_R)]
+    x_RC = torch.from_numpy(features_NC[rows]).float()
+    x_RC = (x_RC - x_RC.mean(0)) / (x_RC.std(0) + 1e-6)
+    generator = torch.Generator().manual_seed(0)
+    weight_WC = torch.zeros(len(names.words["name"]), x_RC.shape[1], requires_grad=True)
+    bias_W = torch.zeros(len(names.words["name"]), requires_grad=True)
+    optimizer = torch.optim.AdamW([weight_WC, bias_W], lr=1e-2, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        chosen = torch.randint(len(rows), (2048,), generator=generator)
+        loss = functional.cross_entropy(functional.linear(x_RC[chosen], weight_WC, bias_W), targets_R[chosen])
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
     with torch.no_grad():
-        words = functional.normalize(objective.prototypes["name"], dim=-1)
-        vectors = functional.normalize(objective.model.visual.head(torch.from_numpy(features_NC[rows]).float()), dim=-1)
-        chances_RW = (objective.model.logit_scale.exp() * vectors @ words.T).softmax(-1)
+        chances_RW = functional.linear(x_RC, weight_WC, bias_W).softmax(-1)
         sure_R = chances_RW.gather(1, targets_R[:, None])[:, 0].numpy()
     count = np.bincount(labels_R, minlength=len(photos.labels))
     mean = np.bincount(labels_R, sure_R, minlength=len(photos.labels)) / np.maximum(count, 1)

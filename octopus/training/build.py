@@ -32,7 +32,7 @@ else:
     import tomli as tomllib
 
 FUNCTIONS = Path(octopus.functions.__file__).resolve().parent
-REQUESTS, LABELS = FUNCTIONS / "requests", FUNCTIONS / "labels.tsv"
+REQUESTS, LABELS, WORDS = FUNCTIONS / "requests", FUNCTIONS / "labels.tsv", FUNCTIONS / "words.tsv"
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_DATA = Path("../shared/data")
 DEFAULT_RUN = Path("runs/nano")

@@ -38,7 +38,7 @@ DISTRACTOR = 0.12
 """Share of the requests without a photo that get an unrelated one in training."""
 AUXILIARY = 0.08
 """Share of training examples taken from independent refusal sets."""
-CAPTIONED = 0.2
+CAPTIONED = 0.3
 """Share of training examples that ask what a photo shows, so that functions do not crowd out seeing."""
 CAPTION = "caption"
 """Stands for a function where the answer is bare words."""
@@ -136,6 +136,13 @@ def facts(label: Label, broad: bool = False) -> PhotoFacts:
         animal_en=label.animal or None,
         animal_zh=(ANIMALS_ZH.get(label.animal) or label.broader_zh) if label.animal else None,
     )
+
+
+def spoken(labels: Sequence[Label]) -> list[str]:
+    """Every name that a photo may be given in an argument, in both languages."""
+    known = [facts(label, broad) for label in labels for broad in (False, True)]
+    names = [name for fact in known for lang in LANGUAGES for name in map(fact.names(lang).get, ("item", "animal"))]
+    return sorted({name for name in names if name})
 
 
 def without_reading(request: Request) -> Request:

@@ -33,6 +33,8 @@ from octopus.training.stage import Stage, autocast
 BUCKETS = (24, 32, 48, 80, 160)
 """Row lengths; few, because each is compiled once."""
 FUNCTION_WEIGHT = 3.0
+FORGOTTEN = (0.0, 0.0, 0.1, 0.2)
+"""Shares of the words of a prompt that training blanks."""
 IGNORED = -100
 
 
@@ -104,7 +106,8 @@ class Batches(Dataset[dict[str, Tensor]]):
         rows = []
         for i in range(number * self._per_pool, (number + 1) * self._per_pool):
             example, photo = self.source.example(i)
-            rows.append(self.encoder.row(example.text, example.calls, photo, example.lang))
+            row = self.encoder.row(example.text, example.calls, photo, example.lang)
+            rows.append(forget(row, self.encoder.tokens, random.Random(f"forget {i}")))
         rng = random.Random(number)
         rng.shuffle(rows)
         batches = []
@@ -114,6 +117,22 @@ class Batches(Dataset[dict[str, Tensor]]):
             batches += [of_size[i : i + size] for i in range(0, len(of_size) - size + 1, size)]
         rng.shuffle(batches)
         return batches
+
+
+def forget(row: Row, tokens: Tokens, rng: random.Random) -> Row:
+    """A row with some words of its prompt blanked, but none that its answer says.
+
+    The meaning of a request hangs on more than one of its words; a small model would learn lines by heart by a few of
+    them (word dropout: Iyyer et al., 2015).
+    """
+    share = rng.choice(FORGOTTEN)
+    special = tokens.manifest.special
+    kept = {special.image, *row.ids[row.start :]}
+    ids = [
+        special.pad if place < row.start and token not in kept and rng.random() < share else token
+        for place, token in enumerate(row.ids)
+    ]
+    return Row(ids, row.start, row.photo)
 
 
 def collate(rows: Sequence[Row], encoder: Encoder) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ import click
 import numpy as np
 import torch
 from accelerate import PartialState
+from numpy.typing import NDArray
 
 from octopus.errors import OctopusError
 from octopus.manifest import ImageSpec
@@ -28,8 +29,8 @@ from octopus.registry import Registry
 from octopus.tokens import FILE_NAME, FUNCTION_TOKENS, Tokens, new_manifest
 from octopus.training import align, clip, corpus, functions, lm
 from octopus.training.augment import Vocabulary, auxiliary
-from octopus.training.build import DEFAULT_DATA, DEFAULT_RUN, LABELS, Built, recipe
-from octopus.training.data import Captions, Mixture, PhotoChoice, cases
+from octopus.training.build import DEFAULT_DATA, DEFAULT_RUN, LABELS, WORDS, Built, recipe
+from octopus.training.data import Captions, Mixture, PhotoChoice, cases, spoken
 from octopus.training.requests import Request
 from octopus.training.stage import Stage, is_main_process
 
@@ -62,7 +63,9 @@ class Run:
     def tokens(self, image: ImageSpec | None = None) -> Tokens:
         """The tokenizer with a manifest of the registered functions."""
         pairs = dict(zip(FUNCTION_TOKENS, self.registry.values(), strict=False))
-        return Tokens(self.built.tokenizer, new_manifest(self.built.tokenizer, pairs, image=image, copies=True))
+        names = spoken(self.built.photos.labels)
+        manifest = new_manifest(self.built.tokenizer, pairs, image=image, copies=True, names=names)
+        return Tokens(self.built.tokenizer, manifest)
 
     def mixture(
         self, choice: PhotoChoice, share: float = 1.0, captions: Captions | None = None
@@ -70,7 +73,7 @@ class Run:
         """Training examples (from a share of the annotated lines) and development cases."""
         train, dev = self.built.requests()
         lines = thinned(train, share)
-        words = Vocabulary.from_requests(lines, self.data)
+        words = Vocabulary.from_requests(lines, self.data, WORDS)
         examples = Mixture(lines, words, choice, auxiliary(self.data), captions)
         return examples, list(cases(dev, PhotoChoice(choice.photos, "dev")))
 
@@ -113,16 +116,15 @@ def train_clip(run: Run, minutes: float | None, start: Path | None = None) -> No
     clip.train(stage, run.built.photos, run.built.tokenizer, minutes, start)
 
 
-def vision(run: Run) -> tuple[Any, Any, PhotoChoice, ImageSpec]:
-    """The tower, its stored features, the choice of photos that knows what the tower is sure of, and the image spec."""
-    photos, config = run.built.photos, run.config["clip"]
-    tower = align.tower(run.folder / "clip", config)
+def vision(run: Run, tower: Any, folder: Path) -> tuple[NDArray[np.float16], PhotoChoice, ImageSpec]:
+    """The features of a tower, stored in `folder`, the choice of photos it is sure of, and the image spec."""
+    photos = run.built.photos
     with PartialState().main_process_first():  # the others read what it has stored
-        stored = align.features(tower, photos, run.folder / "clip" / "features.npy")
-    certain = align.certainty(run.folder / "clip", config, photos, stored, run.built.tokenizer)
+        stored = align.features(tower, photos, folder / "features.npy")
+    certain = align.certainty(stored, photos)
     size = tower.config.image_size
     spec = ImageSpec(size=size, mean=clip.MEAN, std=clip.STD, tokens=tower.config.image_tokens, fit="squash")
-    return tower, stored, PhotoChoice(photos, "train", certain), spec
+    return stored, PhotoChoice(photos, "train", certain), spec
 
 
 def train_align(run: Run) -> None:
@@ -130,7 +132,8 @@ def train_align(run: Run) -> None:
     stage = run.stage("align", "calls/model/model.safetensors", "clip/checkpoint.pt")
     if stage.is_done():
         return stage.say("already done")
-    tower, stored, choice, spec = vision(run)
+    tower = align.tower(run.folder / "clip", run.config["clip"])
+    stored, choice, spec = vision(run, tower, run.folder / "clip")
     gate = align.probe(stored, choice.photos)
     align.gate(stage, gate)
     tokens = run.tokens(spec)
@@ -151,20 +154,35 @@ def train_align(run: Run) -> None:
     stage.finish(**gate, **{f"words/{key}": value for key, value in start.items()})
 
 
-def train_functions(run: Run, share: float = 1.0) -> None:
-    """Stage `functions`."""
-    stage = run.stage("functions", "align/model/model.safetensors")
+def train_functions(run: Run, share: float = 1.0, start: Path | None = None) -> None:
+    """Stage `functions`, behind stage `align` or on a whole checkpoint, whose tower then stays as it is."""
+    origin = start or run.folder / "align" / "model"
+    stage = run.stage("functions", *([] if start else ["align/model/model.safetensors"]))
+    if start:
+        check_tokenizer(start, run.folder / "data" / FILE_NAME)
+        stage.inputs += (start / "model.safetensors",)
     if stage.is_done():
         return stage.say("already done")
-    _, _, choice, spec = vision(run)
+    model = load_llava(origin).train()
+    _, choice, spec = vision(run, model.model.vision_tower, stage.folder if start else run.folder / "clip")
     tokens = run.tokens(spec)
     examples, held_out = run.mixture(choice, share, Captions(choice))
     encoder = functions.Encoder(tokens, run.registry, spec.tokens, choice.photos)
-    model = load_llava(run.folder / "align" / "model").train()
     model.model.vision_tower.requires_grad_(False)
     scores = functions.tune(stage, model, examples, encoder, held_out, stage.config, choice.photos)
     save(model, tokens, stage.folder / "model")
     stage.finish(held_out=scores)
+
+
+def check_tokenizer(checkpoint: Path, built: Path) -> None:
+    """Refuse to go on with a checkpoint whose ids mean other words than those of the data."""
+    path = checkpoint / FILE_NAME
+    if not path.is_file():
+        raise OctopusError(f"{path} is missing", "--start wants a checkpoint folder: weights, manifest and tokenizer")
+    if path.read_bytes() != built.read_bytes():
+        raise OctopusError(
+            f"{path} is another tokenizer than {built}", "copy it there, or train from nothing without --start"
+        )
 
 
 def save(model: Any, tokens: Tokens, folder: Path) -> None:
@@ -186,7 +204,7 @@ def save(model: Any, tokens: Tokens, folder: Path) -> None:
     "--start",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Begin stages lm and clip with the weights of a checkpoint, for instance the released one.",
+    help="Begin stage lm, clip or functions with the weights of a checkpoint, for instance the released one.",
 )
 @click.option("--share", type=click.FloatRange(0.01, 1.0), default=1.0, help="Share of the annotated lines used.")
 def command(
@@ -216,7 +234,7 @@ def command(
         elif chosen == "align":
             train_align(run)
         else:
-            train_functions(run, share)
+            train_functions(run, share, start)
         if is_main_process():
             click.echo(json.dumps({"stage": chosen, "folder": str(folder / chosen)}))
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from octopus.training.forms import Form, form, is_plural, is_question
 from octopus.training.requests import MISSING, PHOTO, Request, Value
+from octopus.training.words import pools
 
 Entry = tuple[str, Value | None]
 """A span and the value it stands for (material, room), None where the span itself is the argument."""
@@ -71,8 +72,10 @@ class Vocabulary:
     sums: dict[Form, list[float]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_requests(cls, train: Sequence[Request], data_folder: Path | None = None) -> Vocabulary:
-        """File away the spans of training requests and, from the data folder, names, labels and texts."""
+    def from_requests(
+        cls, train: Sequence[Request], data_folder: Path | None = None, table: Path | None = None
+    ) -> Vocabulary:
+        """File away the spans of training requests, from the data folder names, labels and texts, and a word table."""
         weights: dict[Form, dict[Entry, float]] = defaultdict(lambda: defaultdict(float))
         for request in train:
             for key, entry in _spans(request):
@@ -83,6 +86,8 @@ class Vocabulary:
             for key, words, share in (*_labels(data_folder / "labels.tsv"), *_texts(data_folder / "text")):
                 _mix(weights, key, words, share)
             _label_materials(data_folder / "labels.tsv", weights)
+        for key, entries, share in pools(table) if table is not None else ():
+            _mix(weights, key, entries, share)
         vocabulary = cls(common=_common(train))
         for key, counter in sorted(weights.items()):
             if len(counter) >= FEWEST:
@@ -123,9 +128,9 @@ def _spans(request: Request) -> Iterator[tuple[Form, Entry]]:
             yield (*key[:-1], ""), (span, value)
 
 
-def _mix(weights: dict[Form, dict[Entry, float]], key: Form, words: Iterable[str], share: float) -> None:
-    """Add words so that together they are drawn `share` of the time."""
-    entries: list[Entry] = [(word, None) for word in dict.fromkeys(words)]
+def _mix(weights: dict[Form, dict[Entry, float]], key: Form, words: Iterable[str | Entry], share: float) -> None:
+    """Add words, or words with their values, so that together they are drawn `share` of the time."""
+    entries: list[Entry] = [(word, None) if isinstance(word, str) else word for word in dict.fromkeys(words)]
     before = sum(weights[key].values()) or 1
     for entry in entries:
         weights[key][entry] += before * share / (1 - share) / len(entries)

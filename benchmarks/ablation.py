@@ -1,9 +1,10 @@
 """What each way of being fast is worth: everything on, then one thing off at a time. The calls never change.
 
-    python benchmarks/ablation.py [--model DIR] [--backend KIND] [--runs 10] [--threads 2] [-o md|json]
+    python benchmarks/ablation.py [--model DIR] [--backend KIND] [--steer] [--runs 10] [--threads 2] [-o md|json]
 
-Runs are interleaved. "photo seen before" is the image cache, which every other line leaves out. Run it on a quiet
-machine. Needs only the base install.
+Runs are interleaved. `--steer` is for random weights: each request has one right answer, which is put on top of the
+scores after every pass, as in `peers.py`. "photo seen before" is the image cache, which every other line leaves out.
+Run it on a quiet machine. Needs only the base install.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from typing import Any
 import click
 import numpy as np
 from latency import TEXTS, photo
+from peer_engines import Steered, requests
 
 from octopus import Agent, Query
 from octopus.cache import ImageCache
 from octopus.core import Plan
 from octopus.decode import FULL_SPEED, Memory, Speed, plan
 from octopus.image import load_photo
+from octopus.runtime import Backend
 
 
 @dataclass(frozen=True)
@@ -55,26 +58,33 @@ VARIANTS = (
 @click.command()
 @click.option("--model", metavar="DIR", help="Model folder, or name of a packaged model.")
 @click.option("--backend", type=click.Choice(["onnx", "gguf", "torch"]))
+@click.option("--steer", is_flag=True, help="For random weights: the same answers as in peers.py.")
 @click.option("--runs", type=click.IntRange(min=1), default=10, show_default=True, help="Of every request.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("-o", "output", type=click.Choice(["md", "json"]), default="md", show_default=True)
-def ablation(model: str | None, backend: str | None, runs: int, threads: int, output: str) -> None:
+def ablation(model: str | None, backend: str | None, steer: bool, runs: int, threads: int, output: str) -> None:
     """Measure every variant on the same requests."""
     os.environ |= {"OCTOPUS_THREADS": str(threads), "OCTOPUS_CACHE": "off"}
     agent, picture = Agent(model, backend=backend), load_photo(photo())
+    running: Backend = agent.backend
+    asked: list[tuple[str, list[int]]] = [(text, []) for text in TEXTS]
+    if steer:
+        running, asked = Steered(agent.backend), [(r.text, r.answer) for r in requests(agent.tokens)]
     times: dict[str, list[float]] = {variant.name: [] for variant in VARIANTS}
     expected: dict[str, Plan] = {}
     with tempfile.TemporaryDirectory() as folder:
         memories = {v.name: Memory(ImageCache(Path(folder)) if v.cache else None, agent.model) for v in VARIANTS}
         for run in range(runs + 1):  # the first one warms up
-            for text in TEXTS:
+            for text, answer in asked:
+                if isinstance(running, Steered):
+                    running.answer = answer
                 for variant in VARIANTS:
                     memory = Memory() if variant.fresh else memories[variant.name]
                     if hasattr(agent.backend, "every_row"):
                         agent.backend.every_row = variant.every_row
                     started = perf_counter()
                     query = Query(text, picture)
-                    found = plan(query, agent.backend, agent.tokens, agent.registry, speed=variant.speed, memory=memory)
+                    found = plan(query, running, agent.tokens, agent.registry, speed=variant.speed, memory=memory)
                     if run:
                         times[variant.name].append(1000 * (perf_counter() - started))
                     same(expected.setdefault(text, found), found, variant.name)

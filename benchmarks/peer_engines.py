@@ -335,7 +335,7 @@ def requests(tokens: Tokens) -> list[Request]:
     return found
 
 
-def ready(checkpoint: Path, to: str, quant: str) -> Path:
+def ready(checkpoint: Path, to: str, quant: Any) -> Path:
     """An export beside the checkpoint, made now if need be; not judged, since random weights agree on nothing."""
     from octopus.export.to_gguf import staged_gguf
     from octopus.export.to_onnx import staged_onnx

@@ -111,11 +111,10 @@ def filled(path: Path) -> str:
     """A document with its tables as they were measured."""
     text = path.read_text(encoding="utf-8")
     for made in PLACES[path]:
-        name = made.__name__
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda match, table=made(): f"{match[1]}\n{table}\n\n{match[2]}", text)
-        if count != 1:
-            raise SystemExit(f"{path} has {count} places for {name}")
+        start, end = f"<!-- {made.__name__} -->\n", f"<!-- /{made.__name__} -->"
+        before, rest = text.split(start)
+        after = rest.split(end)[1]
+        text = f"{before}{start}\n{made()}\n\n{end}{after}"
     return text
 
 

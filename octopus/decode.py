@@ -96,7 +96,7 @@ def plan(
         embeddings_NH = photo_embeddings_NH
     encoded = perf_counter()
     names = tokens.names if has_photo else None
-    spans = Spans(query.text, tokens.token_bytes, names) if tokens.manifest.copies else None
+    spans = Spans(query.text, tokens.pieces, names) if tokens.manifest.copies else None
     grammar = Grammar(tokens, registry, spans=spans)
     prompt = tokens.encode_prompt(query.text, 0 if embeddings_NH is None else len(embeddings_NH))
     room = tokens.manifest.decoder.context - len(prompt)

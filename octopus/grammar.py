@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from octopus.core import Effect, Function, Parameter
 from octopus.declaration import MAX_DIGITS
 from octopus.errors import ModelError
-from octopus.spans import Places, Spans
+from octopus.spans import Pieces, Places, Spans
 from octopus.tokens import Tokens
 
 Mask = NDArray[np.bool_]
@@ -103,7 +103,7 @@ class Grammar:
         self.later_ids = np.array([i for i, f in self.functions.items() if f.effect is not Effect.NONE], dtype=np.int64)
         self.max_calls = max_calls
         self.max_value_tokens = max_value_tokens
-        self.text = _text_rules(tokens.token_bytes)
+        self.text = _text_rules(tokens.pieces)
         self._latest: tuple[State, Mask] | None = None
         self._tries: dict[tuple[str, ...], dict[tuple[int, ...], dict[int, int]]] = {}
         for function in self.functions.values():
@@ -284,12 +284,12 @@ def _trie(tokens: Tokens, choices: tuple[str, ...]) -> dict[tuple[int, ...], dic
 
 
 @lru_cache(maxsize=4)
-def _text_rules(token_bytes: tuple[bytes | None, ...]) -> TextRules:
-    states, size = len(_UTF8), len(token_bytes)
+def _text_rules(pieces: Pieces) -> TextRules:
+    states, size = len(_UTF8), len(pieces.bytes)
     following = np.full((states, size), -1, dtype=np.int8)
     finishing = np.zeros((states, size), dtype=np.bool_)
     digits, zero = np.zeros(size, dtype=np.int8), np.zeros(size, dtype=np.bool_)
-    for token_id, piece in enumerate(token_bytes):
+    for token_id, piece in enumerate(pieces.bytes):
         if not piece:
             continue
         try:

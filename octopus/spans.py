@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property
 from itertools import accumulate
 
 from octopus.text import clean_value, is_spaced, is_spaceless
@@ -20,31 +20,51 @@ Places = tuple[int, ...]
 zero, -1 - offset in the names; -1 is in front of all names."""
 
 
+class Pieces:
+    """The bytes of each token id, None for special ones, and the other way round."""
+
+    def __init__(self, token_bytes: Sequence[bytes | None]) -> None:
+        self.bytes = tuple(token_bytes)
+
+    @cached_property
+    def ids(self) -> Mapping[bytes, Sequence[int]]:
+        """The ids that stand for some bytes."""
+        found: dict[bytes, list[int]] = {}
+        for token_id, piece in enumerate(self.bytes):
+            if piece:
+                found.setdefault(piece, []).append(token_id)
+        return found
+
+    @cached_property
+    def longest(self) -> int:
+        """How many bytes the longest piece has."""
+        return max(map(len, self.ids), default=0)
+
+
 class _Text:
     """A text in which values are written. `ends`: the offsets where one may end."""
 
-    def __init__(self, text: bytes, ends: Iterable[int], token_bytes: tuple[bytes | None, ...]) -> None:
-        self.text, self.ends = text, frozenset(ends)
-        self._ids, self._longest = _ids_by_bytes(token_bytes)
+    def __init__(self, text: bytes, ends: Iterable[int], pieces: Pieces) -> None:
+        self.text, self.ends, self.pieces = text, frozenset(ends), pieces
         self._following: dict[int, list[int]] = {}
 
     def following(self, place: int) -> list[int]:
         """The ids that carry on at an offset."""
         if place not in self._following:
-            rest = self.text[place : place + self._longest]
-            pieces = (rest[:length] for length in range(1, len(rest) + 1))
-            self._following[place] = [token_id for piece in pieces for token_id in self._ids.get(piece, ())]
+            rest = self.text[place : place + self.pieces.longest]
+            begun = (rest[:length] for length in range(1, len(rest) + 1))
+            self._following[place] = [token_id for piece in begun for token_id in self.pieces.ids.get(piece, ())]
         return self._following[place]
 
 
 class Names(_Text):
     """A closed vocabulary, one name after the other."""
 
-    def __init__(self, names: Iterable[str], token_bytes: tuple[bytes | None, ...]) -> None:
+    def __init__(self, names: Iterable[str], pieces: Pieces) -> None:
         spaced = [((" " if is_spaced(name, "") else "") + name).encode("utf-8") for name in names]
         starts = list(accumulate((len(name) + 1 for name in spaced), initial=1))  # a line break in front of each
         ends = [start + len(name) for start, name in zip(starts, spaced, strict=False)]
-        super().__init__(b"".join(b"\n" + name for name in spaced), ends, token_bytes)
+        super().__init__(b"".join(b"\n" + name for name in spaced), ends, pieces)
         self.starts = starts[: len(spaced)]
 
     def following(self, place: int) -> list[int]:
@@ -61,15 +81,15 @@ class Spans(_Text):
     `names` may be written out as well.
     """
 
-    def __init__(self, query: str, token_bytes: tuple[bytes | None, ...], names: Names | None = None) -> None:
+    def __init__(self, query: str, pieces: Pieces, names: Names | None = None) -> None:
         text = " " + clean_value(query)
         offsets = [0]
         for character in text:
             offsets.append(offsets[-1] + len(character.encode("utf-8")))
         borders = [n for n in range(1, len(text)) if not (_in_word(text[n - 1]) and _in_word(text[n]))]
-        super().__init__(text.encode("utf-8"), [*(offsets[n] for n in borders), offsets[-1]], token_bytes)
+        super().__init__(text.encode("utf-8"), [*(offsets[n] for n in borders), offsets[-1]], pieces)
         stretches = (offsets[n - 1] if text[n - 1] == " " else offsets[n] for n in borders if text[n] != " ")
-        self._token_bytes, self._names = token_bytes, names
+        self._names = names
         self.starts: Places = (*stretches, -1) if names is not None and names.starts else tuple(stretches)
 
     def following_any(self, places: Iterable[int]) -> list[int]:
@@ -78,7 +98,7 @@ class Spans(_Text):
 
     def advance(self, places: Iterable[int], token_id: int) -> Places:
         """The places after this id; none when it stands nowhere there."""
-        piece = self._token_bytes[token_id] or b""
+        piece = self.pieces.bytes[token_id] or b""
         found = []
         for text, offset in self._found(places):
             if isinstance(text, Names):
@@ -98,15 +118,6 @@ class Spans(_Text):
                 yield self, place
             elif self._names is not None:
                 yield self._names, -1 - place
-
-
-@lru_cache(maxsize=4)
-def _ids_by_bytes(token_bytes: tuple[bytes | None, ...]) -> tuple[Mapping[bytes, Sequence[int]], int]:
-    found: dict[bytes, list[int]] = {}
-    for token_id, piece in enumerate(token_bytes):
-        if piece:
-            found.setdefault(piece, []).append(token_id)
-    return found, max(map(len, found), default=0)
 
 
 def _in_word(character: str) -> bool:

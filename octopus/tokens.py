@@ -21,7 +21,7 @@ from octopus.core import Call, Function, Parameter
 from octopus.declaration import INTEGERS, MAX_DIGITS
 from octopus.errors import FunctionError, ModelError
 from octopus.manifest import DecoderSpec, FunctionToken, ImageSpec, Manifest, SpecialIds, signature_hash
-from octopus.spans import Names
+from octopus.spans import Names, Pieces
 from octopus.text import clean_value, is_spaced
 
 PAD = "<pad>"
@@ -54,7 +54,7 @@ class Tokens:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.vocab_size = max(self._tokenizer.get_vocab_size(), manifest.decoder.vocab)
-        self.token_bytes = _token_bytes(self._tokenizer, self.vocab_size)
+        self.pieces = Pieces(_token_bytes(self._tokenizer, self.vocab_size))
         self.function_ids = {entry.id: entry for entry in manifest.functions}
         self._check_ids()
 
@@ -128,12 +128,12 @@ class Tokens:
 
     def decode_value(self, ids: Iterable[int]) -> str:
         """Text of an argument, trimmed; special ids and bytes that form no character are left out."""
-        return b"".join(self.token_bytes[i] or b"" for i in ids).decode("utf-8", "ignore").strip()
+        return b"".join(self.pieces.bytes[i] or b"" for i in ids).decode("utf-8", "ignore").strip()
 
     @cached_property
     def names(self) -> Names:
         """What a photo can show, as the model writes it."""
-        return Names(self.manifest.names, self.token_bytes)
+        return Names(self.manifest.names, self.pieces)
 
     def encode_choice(self, choice: str) -> list[int]:
         """Ids of an enum value: always a space and the value, wherever it comes from."""
@@ -164,7 +164,7 @@ class Tokens:
             entry = self.function_ids[token_id]
             pieces = [piece for _, piece in _split_at([special.arg, *rest], {special.arg})] if rest else []
             given = [None if piece == [special.missing] else piece for piece in pieces]
-            if any(self.token_bytes[i] is None for piece in given for i in piece or ()):
+            if any(self.pieces.bytes[i] is None for piece in given for i in piece or ()):
                 raise _malformed("a special token stands inside a value")
             values = [None if piece is None else self.decode_value(piece) for piece in given]
             calls.append(_call(entry, registry[entry.name], values))

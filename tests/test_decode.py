@@ -52,7 +52,7 @@ class NoisyBackend(ScriptedBackend):
     def __init__(self, seed: int, text: float) -> None:
         super().__init__(lambda prompt: [0], TOKENS.vocab_size)
         self.seed = seed
-        self.text_V = np.array([text if piece is not None else 0.0 for piece in TOKENS.token_bytes], dtype=np.float32)
+        self.text_V = np.array([text if piece is not None else 0.0 for piece in TOKENS.pieces.bytes], dtype=np.float32)
 
     def logits(self, prompt: Sequence[int], written: Sequence[int]) -> Floats:
         random = np.random.default_rng((self.seed, len(written), *written[-2:]))

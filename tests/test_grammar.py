@@ -14,6 +14,7 @@ from octopus.core import Call, Effect, Function, Parameter
 from octopus.declaration import INTEGERS
 from octopus.errors import FunctionError, ModelError
 from octopus.grammar import Grammar, State, _text_rules
+from octopus.spans import Pieces
 from octopus.tokens import FUNCTION_TOKENS, SPECIAL_TOKENS, Tokens, new_manifest, train_tokenizer
 from tiny import FUNCTIONS, TOKENS, check, show
 
@@ -38,7 +39,7 @@ def random_walk(grammar: Grammar, room: int, random: np.random.Generator, text: 
     state, ids = grammar.start(room), []
     while not state.done:
         legal = np.flatnonzero(grammar.allowed(state))
-        plain = [i for i in legal if grammar.tokens.token_bytes[i] is not None]
+        plain = [i for i in legal if grammar.tokens.pieces.bytes[i] is not None]
         chosen = int(random.choice(plain if plain and random.random() < text else legal))
         ids.append(chosen)
         state = grammar.advance(state, chosen)
@@ -113,8 +114,8 @@ def test_whatever_training_writes_is_legal(text: str, number: int, room: str) ->
 @given(st.text(max_size=6).map(lambda s: s.encode("utf-8", "surrogatepass")) | st.binary(max_size=6))
 @settings(max_examples=500, deadline=None)
 def test_text_rules_are_utf8_without_control_characters(data: bytes) -> None:
-    rules = _text_rules(TOKENS.token_bytes)
-    single = {piece: i for i, piece in enumerate(TOKENS.token_bytes) if piece is not None and len(piece) == 1}
+    rules = _text_rules(TOKENS.pieces)
+    single = {piece: i for i, piece in enumerate(TOKENS.pieces.bytes) if piece is not None and len(piece) == 1}
     state = 0
     for byte in data:
         state = int(rules.following_SV[state, single[bytes([byte])]])
@@ -187,10 +188,10 @@ def test_special_tokens_are_never_text() -> None:
 
 
 def test_a_tokenizer_without_all_bytes_is_refused() -> None:
-    pieces = tuple(piece if piece != b"\x80" else None for piece in TOKENS.token_bytes)
+    pieces = Pieces([piece if piece != b"\x80" else None for piece in TOKENS.pieces.bytes])
     _text_rules(pieces)  # one byte less can be spelled around
     with pytest.raises(ModelError, match="bytes"):
-        _text_rules(tuple(piece if piece and piece.isascii() else None for piece in TOKENS.token_bytes))
+        _text_rules(Pieces([piece if piece and piece.isascii() else None for piece in TOKENS.pieces.bytes]))
 
 
 def test_the_largest_number_can_be_written_and_no_larger_one() -> None:

@@ -24,11 +24,11 @@ REQUEST = "email Björk's mum 👍 about “wet paint”, 然后告诉小姨 我
 COPYING = Tokens(TOKENIZER, replace(TOKENS.manifest, copies=True))
 
 
-NAMES = Names(["lamp", "lampshade", "oat milk", "台灯"], TOKENS.token_bytes)
+NAMES = Names(["lamp", "lampshade", "oat milk", "台灯"], TOKENS.pieces)
 
 
 def copying(request: str, names: Names | None = None) -> Grammar:
-    return Grammar(TOKENS, FUNCTIONS, spans=Spans(request, TOKENS.token_bytes, names))
+    return Grammar(TOKENS, FUNCTIONS, spans=Spans(request, TOKENS.pieces, names))
 
 
 def strings(calls: list[Call]) -> list[str]:

@@ -62,8 +62,8 @@ def test_value_round_trip(value: str, before: str, after: str) -> None:
 @settings(max_examples=300, deadline=None)
 def test_user_text_never_becomes_a_special_token(text: str) -> None:
     ids = TOKENS.encode_text(text)
-    assert all(TOKENS.token_bytes[i] is not None for i in ids)
-    assert b"".join(TOKENS.token_bytes[i] or b"" for i in ids).decode() == text.encode("utf-8", "replace").decode()
+    assert all(TOKENS.pieces.bytes[i] is not None for i in ids)
+    assert b"".join(TOKENS.pieces.bytes[i] or b"" for i in ids).decode() == text.encode("utf-8", "replace").decode()
 
 
 @given(st.text(max_size=60))

@@ -49,7 +49,7 @@ TOKENS = Tokens(TOKENIZER, new_manifest(TOKENIZER, dict(zip(FUNCTION_TOKENS, FUN
 def show(ids: list[int]) -> str:
     """Ids as text, special tokens included."""
     text = ""
-    for is_text, group in groupby(ids, key=lambda i: TOKENS.token_bytes[i] is not None):
+    for is_text, group in groupby(ids, key=lambda i: TOKENS.pieces.bytes[i] is not None):
         run = list(group)
         text += TOKENIZER.decode(run) if is_text else "".join(TOKENIZER.id_to_token(i) for i in run)
     return text

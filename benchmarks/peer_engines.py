@@ -145,7 +145,7 @@ class GenAi:
         from octopus.hub import open_backend
 
         self.genai, self.tokens = onnxruntime_genai, Tokens.load(checkpoint)
-        self.vision = open_backend(ready(checkpoint, "onnx", "int4"), threads)
+        self.vision = open_backend(ready(checkpoint, "onnx", "int8"), threads)
         folder = checkpoint.parent / f"{checkpoint.name}-genai-int4"
         if not folder.is_dir():
             build_genai(checkpoint, folder)

@@ -135,7 +135,7 @@ def export_vision(model: LlavaForConditionalGeneration, image_size: int, quant: 
     graph = _fold(graph)  # batch norms into convolutions, before their weights are rounded
     if quant == "fp32":
         return graph
-    # A transformer's linear layers are computed in int8 like the decoder's; what is left, convolutions, only stored so.
+    # Linear layers are computed in int8 like the decoder's; what is left, convolutions, is only stored so.
     return store_half(graph) if quant == "fp16" else store_int8(quantize_linear(graph))
 
 

@@ -74,7 +74,7 @@ class State:
     missing: bool = False
     character: int = 0  # state of the UTF-8 machine
     visible: bool = False  # the text has a character that is not space
-    places: Places | None = None  # where in the request the value stands, if it is copied from there
+    places: Places | None = None  # where in the request or the names the value stands, if it is copied
     done: bool = False
 
 
@@ -133,9 +133,9 @@ class Grammar:
         return mask
 
     def free_text(self, state: State) -> Mask | None:
-        """What could carry on the string being copied if it were free text; None where nothing is copied."""
-        parameter = self._parameter(state)
-        if parameter is None or parameter.kind != "string" or state.missing or self._places(state) is None:
+        """What could carry on the string being copied if it were free text; None where it is none, or a name."""
+        parameter, places = self._parameter(state), self._places(state)
+        if parameter is None or parameter.kind != "string" or state.missing or not places or max(places) < 0:
             return None
         text_V: Mask = self.text.legal_SV[state.character]
         return text_V
@@ -166,7 +166,7 @@ class Grammar:
             visible = state.visible or bool(self.tokens.decode_value(value))
             before = self._places(state)
             if self.spans is not None and before is not None:
-                places = self.spans.advance(before, token_id) or None
+                places = self.spans.advance(before, token_id)
         return replace(state, room=room, value=value, character=character, visible=visible, places=places)
 
     def _mask(self, state: State) -> Mask:
@@ -190,8 +190,10 @@ class Grammar:
         return parameters[state.place] if state.place < len(parameters) else None
 
     def _places(self, state: State) -> Places | None:
-        """Where in the request the string being written may stand; None: it is free text."""
-        return self.spans.starts if self.spans is not None and not state.value else state.places
+        """Where in the request or the names the string being written may stand; None: it is free text."""
+        if self.spans is None or state.value:
+            return state.places
+        return self.spans.begin(state.room - self.least_room)
 
     def _ending(self, state: State, tight: bool) -> bool:
         """Whether the value has become as long as it may."""
@@ -247,7 +249,7 @@ class Grammar:
         if places is None or self.spans is None:
             mask |= (self.text.finishing_SV if ending else self.text.legal_SV)[state.character]
             return
-        ids = np.array(self.spans.following_any(places), dtype=np.int64)
+        ids = np.array(self.spans.following(places), dtype=np.int64)
         ids = ids[self.text.legal_SV[state.character, ids]]
         finishing = ids[self.text.finishing_SV[state.character, ids]]
         mask[finishing if ending and len(finishing) else ids] = True

@@ -8,12 +8,11 @@ functions.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 
-from octopus.text import clean_value, is_spaced, is_spaceless
+from octopus.text import clean_value, in_word, is_spaced
 
 Places = tuple[int, ...]
 """How far a value may have been written, several if its words occur repeatedly: byte offsets in the request and, below
@@ -48,31 +47,42 @@ class _Text:
         self.text, self.ends, self.pieces = text, frozenset(ends), pieces
         self._following: dict[int, list[int]] = {}
 
-    def following(self, place: int) -> list[int]:
+    def ids_at(self, offset: int) -> list[int]:
         """The ids that carry on at an offset."""
-        if place not in self._following:
-            rest = self.text[place : place + self.pieces.longest]
+        if offset not in self._following:
+            rest = self.text[offset : offset + self.pieces.longest]
             begun = (rest[:length] for length in range(1, len(rest) + 1))
-            self._following[place] = [token_id for piece in begun for token_id in self.pieces.ids.get(piece, ())]
-        return self._following[place]
+            self._following[offset] = [token_id for piece in begun for token_id in self.pieces.ids.get(piece, ())]
+        return self._following[offset]
+
+    def after(self, offset: int, piece: bytes) -> list[int]:
+        """The offsets behind these bytes; none when they do not stand there."""
+        return [offset + len(piece)] if self.text.startswith(piece, offset) else []
 
 
 class Names(_Text):
-    """A closed vocabulary, one name after the other."""
+    """A closed vocabulary, one name after the other; offset 0 is in front of all. `longest` is in bytes."""
 
     def __init__(self, names: Iterable[str], pieces: Pieces) -> None:
-        spaced = [((" " if is_spaced(name, "") else "") + name).encode("utf-8") for name in names]
-        starts = list(accumulate((len(name) + 1 for name in spaced), initial=1))  # a line break in front of each
-        ends = [start + len(name) for start, name in zip(starts, spaced, strict=False)]
+        cleaned = filter(None, map(clean_value, names))
+        spaced = [((" " if is_spaced(name, "") else "") + name).encode("utf-8") for name in cleaned]
+        offsets = list(accumulate((len(name) + 1 for name in spaced), initial=1))  # a line break in front of each
+        ends = [offset + len(name) for offset, name in zip(offsets, spaced, strict=False)]
         super().__init__(b"".join(b"\n" + name for name in spaced), ends, pieces)
-        self.starts = starts[: len(spaced)]
+        self._begins = offsets[: len(spaced)]
+        self.longest = max(map(len, spaced), default=0)
 
-    def following(self, place: int) -> list[int]:
-        """The ids that carry on at an offset, or in front of all names."""
-        if place == 0 and place not in self._following:
-            begun = map(super().following, self.starts)
+    def ids_at(self, offset: int) -> list[int]:
+        """The ids that carry on at an offset, or begin a name."""
+        if offset == 0 and offset not in self._following:
+            begun = map(super().ids_at, self._begins)
             self._following[0] = sorted({token_id for ids in begun for token_id in ids})
-        return super().following(place)
+        return super().ids_at(offset)
+
+    def after(self, offset: int, piece: bytes) -> list[int]:
+        """The offsets behind these bytes, in all names where they stand."""
+        begun = [offset] if offset else self._begins
+        return [behind for place in begun for behind in super(Names, self).after(place, piece)]
 
 
 class Spans(_Text):
@@ -86,27 +96,29 @@ class Spans(_Text):
         offsets = [0]
         for character in text:
             offsets.append(offsets[-1] + len(character.encode("utf-8")))
-        borders = [n for n in range(1, len(text)) if not (_in_word(text[n - 1]) and _in_word(text[n]))]
+        borders = [n for n in range(1, len(text)) if not (in_word(text[n - 1]) and in_word(text[n]))]
         super().__init__(text.encode("utf-8"), [*(offsets[n] for n in borders), offsets[-1]], pieces)
-        stretches = (offsets[n - 1] if text[n - 1] == " " else offsets[n] for n in borders if text[n] != " ")
-        self._names = names
-        self.starts: Places = (*stretches, -1) if names is not None and names.starts else tuple(stretches)
+        self.names = names if names is not None and names.longest else None
+        self.starts: Places = tuple(
+            offsets[n - 1] if text[n - 1] == " " else offsets[n] for n in borders if text[n] != " "
+        )
 
-    def following_any(self, places: Iterable[int]) -> list[int]:
+    def begin(self, room: int) -> Places:
+        """The places where a value may begin; names only where `room` tokens are enough for any of them."""
+        return self.starts if self.names is None or room < self.names.longest else (*self.starts, -1)
+
+    def following(self, places: Iterable[int]) -> list[int]:
         """The ids that carry on at any of the places."""
-        return [token_id for text, offset in self._found(places) for token_id in text.following(offset)]
+        return [token_id for text, offset in self._found(places) for token_id in text.ids_at(offset)]
 
     def advance(self, places: Iterable[int], token_id: int) -> Places:
         """The places after this id; none when it stands nowhere there."""
         piece = self.pieces.bytes[token_id] or b""
-        found = []
-        for text, offset in self._found(places):
-            if isinstance(text, Names):
-                offsets = text.starts if offset == 0 else [offset]
-                found += [-1 - (o + len(piece)) for o in offsets if text.text.startswith(piece, o)]
-            elif text.text.startswith(piece, offset):
-                found.append(offset + len(piece))
-        return tuple(found)
+        return tuple(
+            behind if text is self else -1 - behind
+            for text, offset in self._found(places)
+            for behind in text.after(offset, piece)
+        )
 
     def may_end(self, places: Iterable[int]) -> bool:
         """Whether neither a word nor a name is cut in two at one of the places."""
@@ -116,10 +128,5 @@ class Spans(_Text):
         for place in places:
             if place >= 0:
                 yield self, place
-            elif self._names is not None:
-                yield self._names, -1 - place
-
-
-def _in_word(character: str) -> bool:
-    """Whether this is a letter, mark or digit of a script that puts spaces between words."""
-    return unicodedata.category(character)[0] in "LMN" and not is_spaceless(character)
+            elif self.names is not None:
+                yield self.names, -1 - place

@@ -49,7 +49,15 @@ def is_spaceless(text: str) -> bool:
 
 
 def is_spaced(value: str, query: str) -> bool:
-    """Whether a space stands in front of the value where the request has it, or would have it."""
+    """Whether a space stands in front of the value where the request has it as whole words, or would have it."""
     if query.startswith(value) or " " + value in query:
         return True
-    return value not in query and not is_spaceless(value)
+    place = query.find(value)
+    while place > 0 and in_word(query[place - 1]) and in_word(value[:1]):
+        place = query.find(value, place + 1)
+    return place < 0 and not is_spaceless(value)
+
+
+def in_word(character: str) -> bool:
+    """Whether this is a letter, mark or digit of a script that puts spaces between words."""
+    return bool(character) and unicodedata.category(character)[0] in "LMN" and not is_spaceless(character)

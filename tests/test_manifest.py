@@ -44,8 +44,9 @@ MANIFEST = Manifest(
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    MANIFEST.save(tmp_path)
-    assert Manifest.load(tmp_path) == MANIFEST
+    for manifest in (MANIFEST, replace(MANIFEST, copies=True, names=("lamp", "台灯"))):
+        manifest.save(tmp_path)
+        assert Manifest.load(tmp_path) == manifest
 
 
 def test_missing_folder_and_broken_json(tmp_path: Path) -> None:

@@ -36,16 +36,18 @@ def strings(calls: list[Call]) -> list[str]:
 
 
 @pytest.mark.parametrize("text", [0.5, 0.9, 0.999])
+@pytest.mark.parametrize("names", [(), ("lamp", "lampshade", "oat\tmilk", "a\ufffdb", "", "台灯")])
 @pytest.mark.parametrize("room", [0, 25, 40, 200, 2000])
 @pytest.mark.parametrize("request_", [REQUEST, "?", "👩‍👩‍👧", "日本語 ไทย", "a  b\u200b c\ufffd\x00d e\u0301"])
-def test_random_walks_end_validate_and_copy(request_: str, room: int, text: float) -> None:
-    grammar, random = copying(request_), np.random.default_rng(room)
+def test_random_walks_end_validate_and_copy(request_: str, room: int, text: float, names: tuple[str, ...]) -> None:
+    grammar, random = copying(request_, Names(names, TOKENS.pieces)), np.random.default_rng(room)
+    known = {clean_value(name) for name in names}
     for _ in range(20):
         ids = random_walk(grammar, room or grammar.least_room, random, text)
         assert len(ids) <= (room or grammar.least_room)
         calls = TOKENS.decode_calls(ids, FUNCTIONS)
         check(calls, FUNCTIONS)
-        assert all(value in clean_value(request_) for value in strings(calls))
+        assert all(value in clean_value(request_) or value in known for value in strings(calls))
 
 
 def test_words_stay_whole() -> None:
@@ -75,12 +77,13 @@ def test_whatever_training_copies_is_legal(pieces: list[tuple[str, str]], data: 
 
 
 @pytest.mark.parametrize("value", ["lamp", "lampshade", "oat milk", "台灯", "these"])
-def test_with_a_photo_names_are_legal_beside_the_request(value: str) -> None:
-    ids = [function_id("amazon_purchase"), *TOKENS.encode_value(value, "buy one of these"), TOKENS.manifest.special.end]
-    grammar = copying("buy one of these", NAMES)
+@pytest.mark.parametrize("request_", ["buy one of these", "clamps, theses and goat milk 的台灯泡, then these"])
+def test_with_a_photo_names_are_legal_beside_the_request(request_: str, value: str) -> None:
+    ids = [function_id("amazon_purchase"), *TOKENS.encode_value(value, request_), TOKENS.manifest.special.end]
+    grammar = copying(request_, NAMES)
     assert walk(grammar.start(100), ids, grammar).done
-    if value != "these":
-        grammar = copying("buy one of these")
+    if value not in request_:
+        grammar = copying(request_)
         with pytest.raises(ValueError, match="not allowed"):
             walk(grammar.start(100), ids, grammar)
 
@@ -90,6 +93,20 @@ def test_names_are_written_whole_and_nothing_else() -> None:
     for _ in range(300):
         values |= set(strings(TOKENS.decode_calls(random_walk(grammar, 2000, random, 0.8), FUNCTIONS)))
     assert values == {"?", "lamp", "lampshade", "oat milk", "台灯"}
+
+
+@pytest.mark.parametrize(("said", "heard"), [("lamp post", "lamp"), ("台灯罩", "台灯"), ("Zlatin", "Zlatan")])
+def test_a_finished_name_is_not_drawn_out(said: str, heard: str) -> None:
+    request, model = "text Zlatan", replace(TOKENS.manifest, copies=True, names=("lamp", "lampshade", "台灯"))
+    ids = TOKENS.encode_calls(
+        [Call("send_email", {"to": said, "subject": "", "body": ""}, "<nexa_0>", 1.0)], request, FUNCTIONS
+    )
+    backend = ScriptedBackend(lambda prompt: ids, TOKENS.vocab_size)
+    photo = np.zeros((8, 8, 3), np.uint8)
+    found = plan(Query(request, photo), backend, Tokens(TOKENIZER, model), FUNCTIONS)
+    assert found.calls[0].arguments["to"] == heard
+    blind = plan(Query(request), backend, Tokens(TOKENIZER, model), FUNCTIONS)
+    assert blind.calls[0].arguments["to"] in ("text Zlatan", "text", "Zlatan")
 
 
 def test_a_model_that_misspells_what_it_copies_is_put_right() -> None:

@@ -27,7 +27,17 @@ def test_the_table_is_sound() -> None:
     assert max(Counter((row[0], row[1]) for row in rows).values()) == 1
 
 
-@pytest.mark.parametrize("line", ["waste\tjar\t罐子", "waste\tjar\t罐子\tglass\tx", "jar\tjar\t罐子\tglass"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "waste\tjar\t罐子",
+        "waste\tjar\t罐子\tglass\tx",
+        "jar\tjar\t罐子\tglass",
+        "waste\tjar\t罐子\t",
+        "dish\tpie\t派\tglass",
+        "dish\t\t派\t",
+    ],
+)
 def test_a_row_that_does_not_fit_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / "words.tsv").write_text(HEAD + line + "\n", encoding="utf-8")
     with pytest.raises(OctopusError, match=r"words.tsv:2"):
@@ -39,16 +49,21 @@ def requests() -> list[Request]:
     return read_requests(WORDS.parent / "requests" / "en_home.tsv")
 
 
-def test_every_word_takes_the_place_of_others(requests: list[Request]) -> None:
+def test_every_row_has_a_place_in_both_languages() -> None:
+    rows = [line.split("\t") for line in WORDS.read_text(encoding="utf-8").splitlines()][1:]
+    placed = {(key[0], word) for key, words, _ in pools(WORDS) for word, _ in words}
+    assert {("en", row[1]) for row in rows} | {("zh", row[2]) for row in rows} == placed
+
+
+def test_words_take_the_place_of_others(requests: list[Request]) -> None:
     without, vocabulary = Vocabulary.from_requests(requests), Vocabulary.from_requests(requests, None, WORDS)
     key = ("en", "smart_recycling", "item", "the")
-    assert ("gherkin jar", "glass") not in without.pools[key]
-    table = {word for form, words, _ in pools(WORDS) if form == key for word in words}
-    assert table <= set(vocabulary.pools[key])
-    request = parse("en\tsmart_recycling\tnone\twhere does my [item:paper cup] go\tmaterial=paper", "x:1")
-    drawn = Counter()
-    for seed in range(400):
-        call = realise(request, random.Random(seed), vocabulary).calls[0]
-        item = str(call.arguments["item"]).lower()
-        drawn["table"] += (item, call.arguments["material"]) in table
-    assert 60 < drawn["table"] < 260  # half of what is exchanged, less case and articles
+    new = {word for form, words, _ in pools(WORDS) if form == key for word in words} - set(without.pools[key])
+    assert len(new) > 1000 and new <= set(vocabulary.pools[key])
+    request = parse("en\tsmart_recycling\tnone\twhere does my [item:zoetrope] go\tmaterial=other", "x:1")
+
+    def drawn(words: Vocabulary) -> int:
+        calls = [realise(request, random.Random(seed), words).calls[0] for seed in range(400)]
+        return sum((str(call.arguments["item"]).lower(), call.arguments["material"]) in new for call in calls)
+
+    assert drawn(without) == 0 and 60 < drawn(vocabulary) < 200  # a third

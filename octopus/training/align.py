@@ -8,6 +8,7 @@ frozen. `probe` is the gate in front: a linear probe on its mean features (`feat
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration
 
@@ -64,10 +65,10 @@ def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 64
     """Mean tower output of photos, `[N, width]` float16: of crops of `trained_rows`, of `held_out_rows` whole, else 0.
 
     A photo of the training side, seen whole, would look better known than it is. Stored at `path` and read from there
-    next time, unless `checkpoint.pt` beside it is newer: the tower learned since.
+    next time, if it is the same tower then.
     """
-    checkpoint = path.with_name("checkpoint.pt")
-    if not path.exists() or (checkpoint.exists() and checkpoint.stat().st_mtime_ns > path.stat().st_mtime_ns):
+    known, mark = weights_hash(model), path.with_suffix(".sha256")
+    if not (path.exists() and mark.exists() and mark.read_text(encoding="utf-8") == known):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         store, size, model = clip.store(photos, device), model.config.image_size, model.to(device).eval()
         found = np.zeros((len(photos.pixels_NHWC), model.config.hidden_size), np.float16)
@@ -81,42 +82,62 @@ def features(model: TimmVisionModel, photos: Photos, path: Path, batch: int = 64
                 found[chosen] = states.float().mean(1).cpu().numpy()
         np.save(path.with_suffix(".tmp.npy"), found)
         path.with_suffix(".tmp.npy").replace(path)
+        mark.write_text(known, encoding="utf-8")
         model.to("cpu")
     stored: NDArray[np.float16] = np.load(path)
     return stored
 
 
-def certainty(features_NC: NDArray[np.float16], photos: Photos, steps: int = 300) -> NDArray[np.float32]:
-    """The probability of each photo's right name, `[N]`, by softmax regression: tells when the exact name is doubtful.
+def weights_hash(model: nn.Module) -> str:
+    """Hex SHA-256 over the weights of a model."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
-    A photo without features has the mean of those with its label.
+
+def certainty(features_NC: NDArray[np.float16], photos: Photos) -> NDArray[np.float32]:
+    """The probability of each photo's right name, `[N]`: tells when the exact name is doubtful.
+
+    By softmax regression on the features of the other half of the photos. A photo without features has the mean of
+    those with its label.
     """
     rows = trained_rows(photos)
-    labels_R = photos.label_N[rows]
-    names = clip.Names(photos.labels)
+    labels_R, names = photos.label_N[rows], clip.Names(photos.labels)
     targets_R = names.targets["name"][torch.from_numpy(labels_R)]
     x_RC = torch.from_numpy(features_NC[rows]).float()
     x_RC = (x_RC - x_RC.mean(0)) / (x_RC.std(0) + 1e-6)
-    generator = torch.Generator().manual_seed(0)
-    weight_WC = torch.zeros(len(names.words["name"]), x_RC.shape[1], requires_grad=True)
-    bias_W = torch.zeros(len(names.words["name"]), requires_grad=True)
-    optimizer = torch.optim.AdamW([weight_WC, bias_W], lr=1e-2, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        chosen = torch.randint(len(rows), (2048,), generator=generator)
-        loss = functional.cross_entropy(functional.linear(x_RC[chosen], weight_WC, bias_W), targets_R[chosen])
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        chances_RW = functional.linear(x_RC, weight_WC, bias_W).softmax(-1)
-        sure_R = chances_RW.gather(1, targets_R[:, None])[:, 0].numpy()
+    half_R = torch.from_numpy(np.random.default_rng(5).permutation(len(rows)) % 2)
+    sure_R = np.empty(len(rows), np.float32)
+    for half in (0, 1):
+        learnt, judged = half_R == half, half_R != half
+        chances = regress(x_RC[learnt], targets_R[learnt], len(names.words["name"]), x_RC[judged])
+        sure_R[judged.numpy()] = chances.gather(1, targets_R[judged][:, None])[:, 0].numpy()
     count = np.bincount(labels_R, minlength=len(photos.labels))
     mean = np.bincount(labels_R, sure_R, minlength=len(photos.labels)) / np.maximum(count, 1)
     found = np.where(count > 0, mean, 1.0)[photos.label_N].astype(np.float32)
     found[rows] = sure_R
     return found
+
+
+def regress(x_RC: Tensor, target_R: Tensor, classes: int, other_QC: Tensor, steps: int = 300) -> Tensor:
+    """Softmax regression of the targets on x; probabilities `[Q, classes]` of other rows."""
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(x_RC.shape[1], classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-2, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        chosen = torch.randint(len(x_RC), (2048,), generator=generator)
+        loss = functional.cross_entropy(layer(x_RC[chosen]), target_R[chosen])
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        chances: Tensor = layer(other_QC).softmax(-1)
+    return chances
 
 
 def probe(features_NC: NDArray[np.float16], photos: Photos, ridge: float = 1.0) -> dict[str, float]:

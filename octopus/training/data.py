@@ -71,12 +71,12 @@ class Case:
 class PhotoChoice:
     """Chooses photos that fit a request, and says what they show.
 
-    `certain_N`, where given, is the vision tower's probability of each photo's own name: below `doubt` the broader
+    `certain_N`, where given, is how sure the vision tower is of each photo's own name: below `doubt` the broader
     word is what a careful person would say, and so the answer to learn.
     """
 
     def __init__(
-        self, photos: Photos, split: str, certain_N: NDArray[np.float32] | None = None, doubt: float = 0.05
+        self, photos: Photos, split: str, certain_N: NDArray[np.float32] | None = None, doubt: float = 0.01
     ) -> None:
         self.photos, self.split = photos, split
         self.certain_N, self.doubt = certain_N, doubt

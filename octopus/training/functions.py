@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -47,11 +47,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One training row: ids, where the answer starts, and the photo."""
+    """One training row: ids, where the answer starts, the photo, and the places of words that may be forgotten."""
 
     ids: list[int]
     start: int
     photo: int
+    words: range = range(0)
 
 
 class Encoder:
@@ -75,7 +76,24 @@ class Encoder:
             answer = [*self.tokens.encode_value(calls[0].arguments["words"], ""), self.tokens.manifest.special.end]
         else:
             answer = self.tokens.encode_calls(calls, text, self.registry)
-        return Row(prompt + answer, len(prompt), -1 if photo is None or not self.image_tokens else photo)
+        words = self._words(prompt, text) if all(self._copied(call, photo) for call in calls) else range(0)
+        return Row(prompt + answer, len(prompt), -1 if photo is None or not self.image_tokens else photo, words)
+
+    def _words(self, prompt: list[int], text: str) -> range:
+        """Where the request stands in its prompt."""
+        request = self.tokens.encode_query(text)
+        places = range(len(prompt) - len(request), -1, -1)
+        start = next((place for place in places if prompt[place : place + len(request)] == request), len(prompt))
+        return range(start, min(len(prompt), start + len(request)))
+
+    def _copied(self, call: Call, photo: int | None) -> bool:
+        """Whether no argument is read from words without being written in them, as numbers and choices are."""
+        parameters = self.registry[call.name].parameters if call.name in self.registry else ()
+        return call.name != CAPTION and not any(
+            (parameter.kind == "integer" and call.arguments.get(parameter.name, parameter.default) != parameter.default)
+            or (parameter.kind == "enum" and photo is None)
+            for parameter in parameters
+        )
 
 
 class Batches(Dataset[dict[str, Tensor]]):
@@ -120,19 +138,20 @@ class Batches(Dataset[dict[str, Tensor]]):
 
 
 def forget(row: Row, tokens: Tokens, rng: random.Random) -> Row:
-    """A row with some words of its prompt blanked, but none that its answer says.
+    """A row with some words of its request blanked, but none that its answer says.
 
     The meaning of a request hangs on more than one of its words; a small model would learn lines by heart by a few of
     them (word dropout: Iyyer et al., 2015).
     """
-    share = rng.choice(FORGOTTEN)
-    special = tokens.manifest.special
-    kept = {special.image, *row.ids[row.start :]}
-    ids = [
-        special.pad if place < row.start and token not in kept and rng.random() < share else token
-        for place, token in enumerate(row.ids)
-    ]
-    return Row(ids, row.start, row.photo)
+    share, said = rng.choice(FORGOTTEN), set(row.ids[row.start :])
+    ids, forgotten = list(row.ids), False
+    for place in row.words:
+        piece = tokens.pieces.bytes[ids[place]] or b""
+        if not piece[:1].isalnum():  # a space or a character of a script without: another word begins
+            forgotten = rng.random() < share
+        if forgotten and ids[place] not in said:
+            ids[place] = tokens.manifest.special.pad
+    return replace(row, ids=ids)
 
 
 def collate(rows: Sequence[Row], encoder: Encoder) -> dict[str, Tensor]:

@@ -52,9 +52,9 @@ class Run:
         Raises:
             OctopusError: A file is not there yet; the hint says what writes it.
         """
-        files = (LABELS, self.folder / "data" / FILE_NAME, *(self.folder / path for path in inputs))
+        files = (LABELS, WORDS, self.folder / "data" / FILE_NAME, *(self.folder / path for path in inputs))
         for path, hint in zip(
-            files[1:], ("data build", *(f"train {path.split('/')[0]}" for path in inputs)), strict=True
+            files[2:], ("data build", *(f"train {path.split('/')[0]}" for path in inputs)), strict=True
         ):
             if not path.exists():
                 raise OctopusError(f"{path} is missing", f"run `octopus {hint}` first")
@@ -234,7 +234,7 @@ def command(
         elif chosen == "align":
             train_align(run)
         else:
-            train_functions(run, share, start)
+            train_functions(run, share, start if stage == "functions" else None)
         if is_main_process():
             click.echo(json.dumps({"stage": chosen, "folder": str(folder / chosen)}))
 

@@ -1,7 +1,7 @@
 """What can stand in a slot: the spans of the training requests, names, dishes, products, messages and searches.
 
-In: training requests and, when there is one, the data folder (`labels.tsv`, `text/`). Out: pools of values by form
-(`forms.py`). Development requests never reach a Vocabulary.
+In: training requests and, if given, the data folder (`labels.tsv`, `text/`) and the word table. Out: pools of values by
+form (`forms.py`). Development requests never reach a Vocabulary.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ def pools(path: Path) -> Iterator[tuple[Form, list[Word], float]]:
     with path.open(encoding="utf-8", newline="") as file:
         table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         for row in table:
-            if None in row or None in row.values() or row["kind"] not in SHARES:
+            whole = None not in row and None not in row.values() and all(row[k] for k in ("name_en", "name_zh"))
+            if not whole or row["kind"] not in SHARES or bool(row["material"]) != (row["kind"] == "waste"):
                 raise OctopusError(
                     f"{path}:{table.line_num}: not kind, name_en, name_zh, material",
                     f"kinds are {', '.join(SHARES)}; the material of other things than waste is empty",
@@ -73,8 +74,8 @@ def _english(kind: str, name: str) -> list[Form]:
         return [("en", "to", "name" if name[0].isupper() else "role")]
     if kind == "concern":
         key = form("en", "pet_care", "concern", name, "the dog ", "")
-        told = name.startswith(("has ", "keeps ", "won't "))
-        return [("en", "concern", "finite")] if told else [] if key is None or key[-1].startswith("after") else [key]
+        told = key is None or key[-1].startswith("after") or name.startswith("has ")  # something the animal does
+        return [("en", "concern", "finite") if told or key is None else key]
     return [("en", "location", "phrase")] if kind == "place" else [("en", "style", "")]
 
 

@@ -144,13 +144,18 @@ def forget(row: Row, tokens: Tokens, rng: random.Random) -> Row:
     them (word dropout: Iyyer et al., 2015).
     """
     share, said = rng.choice(FORGOTTEN), set(row.ids[row.start :])
-    ids, forgotten = list(row.ids), False
+    words: list[list[int]] = []
     for place in row.words:
-        piece = tokens.pieces.bytes[ids[place]] or b""
-        if not piece[:1].isalnum():  # a space or a character of a script without: another word begins
-            forgotten = rng.random() < share
-        if forgotten and ids[place] not in said:
-            ids[place] = tokens.manifest.special.pad
+        piece = tokens.pieces.bytes[row.ids[place]] or b""
+        if words and piece[:1].isalnum():  # not a space, and not a character of a script without spaces
+            words[-1].append(place)
+        else:
+            words.append([place])
+    ids = list(row.ids)
+    for word in words:
+        if rng.random() < share and said.isdisjoint(row.ids[place] for place in word):
+            for place in word:
+                ids[place] = tokens.manifest.special.pad
     return replace(row, ids=ids)
 
 

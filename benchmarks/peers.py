@@ -1,6 +1,7 @@
 """octopus against what people use today: same weights, same machine, same requests and photo, runs interleaved.
 
-    python benchmarks/peers.py --checkpoint DIR --shape NAME [--runs 7] [--threads 2] [--peers a,b,c,e,f] [-o md|json]
+    python benchmarks/peers.py --checkpoint DIR --shape NAME [--runs 7] [--threads 2] [--pause 0] [--peers a,b,c,e,f]
+        [-o md|json]
 
 Peers, by letter:
   a   llama.cpp, the ten functions as JSON schemas in the prompt, answer under a JSON-schema grammar
@@ -15,7 +16,8 @@ Peers, by letter:
 The peers themselves are in `peer_engines.py`; every one must write the same call, whatever the weights say. a, a+ and b
 see the photo through llama.cpp's own image code where the tower is a SigLIP; for any other, which it does not know,
 octopus encodes. Writes results/peers-SHAPE.json, .md and .png with `--write`. Run it on a quiet machine; exports
-are made beside the checkpoint when they are not there.
+are made beside the checkpoint when they are not there. Threads of torch and llama.cpp go on spinning for a while and
+are in the way of who is next; where a call takes milliseconds, `--pause 0.3` keeps them apart.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import click
@@ -44,10 +47,13 @@ RESULTS = Path(__file__).resolve().parent / "results"
 @click.option("--shape", required=True, metavar="NAME", help="Names the results, for instance nano or 0.58b.")
 @click.option("--runs", type=click.IntRange(min=1), default=7, show_default=True, help="Of every request.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--pause", type=click.FloatRange(min=0), default=0, metavar="S", help="Seconds in front of every call.")
 @click.option("--peers", "letters", default="a,a+,b,c,d,e,f", show_default=True)
 @click.option("--write", is_flag=True, help="Write results/peers-SHAPE.json, .md and .png.")
 @click.option("-o", "output", type=click.Choice(["md", "json"]), default="md", show_default=True)
-def peers(checkpoint: Path, shape: str, runs: int, threads: int, letters: str, write: bool, output: str) -> None:
+def peers(
+    checkpoint: Path, shape: str, runs: int, threads: int, pause: float, letters: str, write: bool, output: str
+) -> None:
     """Measure the peers against each other."""
     opened: dict[str, Callable[[Request, Any], Times]] = {}
     missing: dict[str, str] = {}
@@ -64,6 +70,7 @@ def peers(checkpoint: Path, shape: str, runs: int, threads: int, letters: str, w
     for _ in range(runs):
         for request in wanted:
             for letter, peer in opened.items():
+                sleep(pause)
                 times[letter].append(peer(request, picture))
     found = summary(shape, threads, times) | {"missing": missing}
     if write:

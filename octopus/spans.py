@@ -47,7 +47,7 @@ class _Text:
         self.text, self.ends, self.pieces = text, frozenset(ends), pieces
         self._following: dict[int, list[int]] = {}
 
-    def ids_at(self, offset: int) -> list[int]:
+    def ids_at(self, offset: int) -> Sequence[int]:
         """The ids that carry on at an offset."""
         if offset not in self._following:
             rest = self.text[offset : offset + self.pieces.longest]
@@ -55,7 +55,7 @@ class _Text:
             self._following[offset] = [token_id for piece in begun for token_id in self.pieces.ids.get(piece, ())]
         return self._following[offset]
 
-    def after(self, offset: int, piece: bytes) -> list[int]:
+    def after(self, offset: int, piece: bytes) -> Sequence[int]:
         """The offsets behind these bytes; none when they do not stand there."""
         return [offset + len(piece)] if self.text.startswith(piece, offset) else []
 
@@ -72,17 +72,26 @@ class Names(_Text):
         self._begins = offsets[: len(spaced)]
         self.longest = max(map(len, spaced), default=0)
 
-    def ids_at(self, offset: int) -> list[int]:
+    @cached_property
+    def _begun(self) -> Mapping[bytes, Sequence[int]]:
+        """The pieces that begin names, and the offsets behind them in these."""
+        found: dict[bytes, list[int]] = {}
+        for offset in self._begins:
+            for end in range(offset + 1, offset + 1 + self.pieces.longest):
+                piece = self.text[offset:end]
+                if piece in self.pieces.ids:
+                    found.setdefault(piece, []).append(end)
+        return found
+
+    def ids_at(self, offset: int) -> Sequence[int]:
         """The ids that carry on at an offset, or begin a name."""
         if offset == 0 and offset not in self._following:
-            begun = map(super().ids_at, self._begins)
-            self._following[0] = sorted({token_id for ids in begun for token_id in ids})
+            self._following[0] = [token_id for piece in self._begun for token_id in self.pieces.ids[piece]]
         return super().ids_at(offset)
 
-    def after(self, offset: int, piece: bytes) -> list[int]:
+    def after(self, offset: int, piece: bytes) -> Sequence[int]:
         """The offsets behind these bytes, in all names where they stand."""
-        begun = [offset] if offset else self._begins
-        return [behind for place in begun for behind in super(Names, self).after(place, piece)]
+        return super().after(offset, piece) if offset else self._begun.get(piece, ())
 
 
 class Spans(_Text):

@@ -44,11 +44,12 @@ CAPTION = "caption"
 """Stands for a function where the answer is bare words."""
 LANGUAGES: tuple[Language, Language] = ("en", "zh")
 CUES = {
-    "name": ("what is this", "这是什么"),
-    "material": ("what is it made of", "什么材质"),
-    "room": ("which room is this", "这是哪个房间"),
-    "animal": ("which animal is this", "这是什么动物"),
+    "name": ("name:", "名称："),
+    "material": ("material:", "材质："),
+    "room": ("room:", "房间："),
+    "animal": ("animal:", "动物："),
 }
+"""What stands where a request would: nothing that a person says, because to "what is this" a call is the answer."""
 REPEAT_TWO_CALLS = 2
 """How often a request with two calls is seen for one with a single call."""
 
@@ -169,7 +170,7 @@ def _role(request: Request) -> Any:
 
 
 class Captions:
-    """Endless "what is this" examples, answered in bare words."""
+    """Endless captions: after a cue, what a photo shows in bare words."""
 
     def __init__(self, choice: PhotoChoice) -> None:
         self.choice = choice

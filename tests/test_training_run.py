@@ -358,7 +358,7 @@ def test_words_are_blanked_but_none_that_the_answer_says(base: Path) -> None:
     tokens = the_run(base).tokens()
     special = tokens.manifest.special
     encoder = functions.Encoder(tokens, the_run(base).registry, 1, the_run(base).built.photos)
-    text = "would you be so kind as to let my dear old neighbour know by email about it, this very afternoon"
+    text = "would you be so kind as to let my dear old neighbour know by email about it this very afternoon"
     row = encoder.row(text, [Call("send_email", {"to": "neighbour", "subject": "", "body": ""}, "", 1.0)], 0, "en")
     assert tokens.decode_value(row.ids[place] for place in row.words) == text
     seen = [functions.forget(row, tokens, random.Random(seed)) for seed in range(300)]

@@ -44,8 +44,7 @@ def tower(clip_folder: Path, config: Mapping[str, Any]) -> TimmVisionModel:
             pooled=config.get("pooled", False),
         )
     )
-    _, state = clip.load_trunk(clip_folder)
-    model.load_open_clip(state)
+    model.load_open_clip(clip.load_state(clip_folder))
     model.eval()
     return model
 

@@ -361,8 +361,7 @@ def loop(
     stage.finish(held_out=scores, photos=len(rows))
 
 
-def load_trunk(folder: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Weights of the trained trunk, in timm's own names, and the whole checkpoint's model state."""
-    state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=False)["model"]
-    prefix = "model.visual.trunk."
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}, state
+def load_state(folder: Path) -> dict[str, Tensor]:
+    """The weights of the last checkpoint, trunk and all."""
+    state: dict[str, Tensor] = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=False)["model"]
+    return state
